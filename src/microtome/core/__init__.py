@@ -1,0 +1,1 @@
+"""Addresses, units, protocols, configuration, errors: the vocabulary of every room. Loads no torch."""
