@@ -312,7 +312,7 @@ def test_one_gradient_misses_redundant_heads_and_integrated_gradients_and_joint_
     heads = attribution(model, "lookup", 1)["blocks.1.attn.heads"]
     assert heads.abs().max() < 1e-9
     lowest, highest_other = separation(attribution(model, "lookup", 5), model.truth.lookup)
-    assert lowest > 0.1 and highest_other < 1e-9                    # points along the way leave the flat part
+    assert lowest > 0.1 and highest_other < 1e-9  # points along the way leave the flat part
     with captured(model, other):
         last_logits(model, [i.counterfactual for i in items])
     hook = replaced(model, model.truth.redundant, other)

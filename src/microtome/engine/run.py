@@ -22,7 +22,7 @@ from microtome.models.model import Model
 from microtome.models.sites import SiteInfo
 from microtome.models.trace import first_tensor
 
-__all__ = ["Bound", "Run", "run"]
+__all__ = ["Bound", "Run", "Session", "run"]
 
 _ATTENTION = ("q", "k", "v", "pattern")
 
@@ -111,7 +111,7 @@ def run(
     changes = list(bound) if bound is not None else [Bound(e, 0, len(batch)) for e in edits]
     weights = [c.edit for c in changes if c.edit.site in model.weights]
     changes = [c for c in changes if c.edit.site not in model.weights]
-    session = _Session(model, batch, model.select(read) if read else [], changes, grad, sink)
+    session = Session(model, batch, model.select(read) if read else [], changes, grad, sink)
     session.stoppable = logits == "none"
     inputs = dict(batch.inputs)
     if "use_cache" in model.accepts:
@@ -137,13 +137,15 @@ def _edited_weights(model: Model, edits: Sequence[Edit]) -> dict[str, Tensor]:
     return changed
 
 
-class _Session:
+class Session:
     """The hooks of one forward pass."""
 
     def __init__(self, model: Model, batch: Batch, read: list[SiteInfo], changes: list[Bound], grad: bool, sink):
         self.model, self.n, self.grad, self.sink = model, len(batch), grad, sink
         self.values: dict[Site, Tensor] = {}
         self.inflow: dict[str, Tensor] = {}
+        self.seen: dict[Site, int] = {}
+        self.prompt = 0  # while generating: the prompt's length; a site then counts the positions it has seen
         self.stoppable = False
         self.taps: dict[tuple[str, str], list[tuple[SiteInfo, list[Bound], bool]]] = {}
         infos = {i.site: i for i in read} | {c.edit.site: model.select(c.edit.site)[0] for c in changes}
@@ -153,8 +155,8 @@ class _Session:
             self.taps.setdefault((info.tap.module, info.tap.place), []).append((info, here, info in read))
         self.pending = {key for key, taps in self.taps.items() if any(t[2] for t in taps)}
 
-    def forward(self, inputs: dict[str, Tensor], weights: dict[str, Tensor]):
-        """Run the module with this session's hooks; None when it was stopped early."""
+    def forward(self, inputs: dict[str, Tensor], weights: dict[str, Tensor], call: Callable | None = None):
+        """Run the module (or `call`) with this session's hooks; None when it was stopped early."""
         module = self.model.module
         with ExitStack() as stack:
             stack.enter_context(
@@ -169,7 +171,7 @@ class _Session:
             try:
                 if weights:
                     return torch.func.functional_call(module, weights, kwargs=inputs, tie_weights=False)
-                return module(**inputs)
+                return (call or module)(**inputs)
             except _Stop:
                 return None
 
@@ -254,8 +256,8 @@ class _Session:
                 x = self._edit(x, info, changes)
             if wanted:
                 tokens = to_tokens(x, info, self.n)
-                if self.grad:
-                    tokens = tokens if tokens.requires_grad else tokens.detach().requires_grad_()
+                if self.grad:  # a node of its own, so that a gradient here is that of this reader alone
+                    tokens = tokens.view_as(tokens) if tokens.requires_grad else tokens.detach().requires_grad_()
                     x = from_tokens(tokens, x, info)
                 kept = to_result(tokens, info)
                 kept = kept.clone() if info.tap.copy and not self.grad else kept
@@ -271,17 +273,19 @@ class _Session:
     def _edit(self, x: Tensor, info: SiteInfo, changes: list[Bound]) -> Tensor:
         tokens = to_tokens(x, info, self.n)
         seq = tokens.shape[1]
+        first = self.seen.get(info.site, 0) if self.prompt else 0
+        self.seen[info.site] = first + seq
         out = tokens
         for change in changes:
             part = out[change.start : change.stop]
             n = part.shape[0]
             rows = torch.arange(n, device=x.device).repeat_interleave(seq)
-            positions = torch.arange(seq, device=x.device).repeat(n)
+            positions = torch.arange(first, first + seq, device=x.device).repeat(n)
             flat = part.reshape(n * seq, *part.shape[2:])
             if change.edit.positions is None:
                 new = change.edit.apply(flat, rows, positions)
             else:
-                chosen = change.edit.touches(rows, positions, seq).nonzero().squeeze(1)
+                chosen = change.edit.touches(rows, positions, self.prompt or seq).nonzero().squeeze(1)
                 new = flat.index_copy(0, chosen, change.edit.apply(flat[chosen], rows[chosen], positions[chosen]))
             new = new.reshape(part.shape)
             out = new if n == self.n else torch.cat([out[: change.start], new, out[change.stop :]])

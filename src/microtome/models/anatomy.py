@@ -27,6 +27,7 @@ class Block:
 
     Attributes:
         path: module path of the block.
+        reader: module through which attention reads resid_pre (its norm), where it is one module.
         o: attention output projection (reads heads, writes attn.out).
         attn_write: module whose output is added to the residual stream by attention.
         down: MLP down projection (reads neurons), or None (`missing` says why).
@@ -48,6 +49,7 @@ class Block:
     """
 
     path: str
+    reader: str | None
     o: str
     attn_write: str
     down: str | None
@@ -220,6 +222,7 @@ def _block(trace: Trace, call: Call, d_model: int, module: nn.Module, missing: d
     qkv = _qkv(inside, attention, o)
     return Block(
         path=call.name,
+        reader=next((c.name for c in inside if c.inputs == [x] and c.plain and c.end < attention.time), None),
         o=o.name,
         attn_write=attn.name,
         down=down and down.name,

@@ -1,0 +1,1 @@
+"""Measures: activations, gradients and outputs in; numbers with their nulls out. One family a file."""
