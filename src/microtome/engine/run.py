@@ -22,7 +22,7 @@ from microtome.models.model import Model
 from microtome.models.sites import SiteInfo
 from microtome.models.trace import first_tensor
 
-__all__ = ["Bound", "Run", "Session", "run"]
+__all__ = ["Bound", "Run", "Session", "edited_weights", "run"]
 
 _ATTENTION = ("q", "k", "v", "pattern")
 
@@ -118,14 +118,14 @@ def run(
         inputs["use_cache"] = False
     if logits == "last" and "logits_to_keep" in model.accepts:
         inputs["logits_to_keep"] = 1
-    output = session.forward(inputs, _edited_weights(model, weights))
+    output = session.forward(inputs, edited_weights(model, weights))
     out = None if logits == "none" or output is None else getattr(output, "logits", first_tensor(output))
     if logits == "last" and out is not None and out.ndim == 3:
         out = out[:, -1:]
     return Run(session.values, out)
 
 
-def _edited_weights(model: Model, edits: Sequence[Edit]) -> dict[str, Tensor]:
+def edited_weights(model: Model, edits: Sequence[Edit]) -> dict[str, Tensor]:
     """Return parameter name -> edited weight; units are rows (axis 0) of the weight."""
     names = dict(model.module.named_parameters(remove_duplicate=False))
     changed: dict[str, Tensor] = {}
