@@ -1,8 +1,8 @@
 """Principal components, fitted from a stream of batches, with error-free reconstruction of what they span.
 
-Running mean and covariance in float64 (Chan et al. 1983, merge of moments); components are the covariance's
-eigenvectors, largest first. ``encode(x) = (x - mean) W``, ``decode(f) = f W' + mean``. As edits use the delta form, what the kept
-components do not explain stays as it was, and swapping all of them is a full patch.
+Running mean and covariance in float64 (Chan et al. 1983, merge of moments); the components are the covariance's
+eigenvectors, largest first. ``encode(x) = (x - mean) W``, ``decode(f) = f W' + mean``. As edits use the delta form,
+what the kept components do not explain stays as it was, and swapping all of them is a full patch.
 """
 
 from dataclasses import dataclass
