@@ -1,0 +1,1 @@
+"""The command `microtome`: one file per command. A command parses, calls one library function, and prints."""
