@@ -15,15 +15,16 @@ def inspect(
     trust_remote_code: Annotated[bool, typer.Option(help="run code that comes with the checkpoint")] = False,
 ) -> None:
     """Print the parts of a model: addresses, axes, units, parameters."""
-    from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
+    from microtome.cli.display import screen
     from microtome.models import Model
 
     found = Model.load(model, attn=attn, trust_remote_code=trust_remote_code)
-    console = Console(soft_wrap=False)
+    console = screen()
     console.print(str(found), markup=False, highlight=False)
-    table = Table("site", "axes", "units", "tapped at", box=None, header_style="bold")
+    site, place = Column("site", no_wrap=True, overflow="fold"), Column("tapped at", overflow="fold")
+    table = Table(site, "axes", "units", place, box=None, header_style="bold", pad_edge=False)
     for name, axes, units, tap in _rows(found, blocks):
         table.add_row(name, axes, units, tap)
     console.print(table)

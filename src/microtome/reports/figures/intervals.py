@@ -1,0 +1,70 @@
+"""Intervals: one dot with its interval per group, and the control's value beside it as a grey mark.
+
+For accuracies by cell, or drops by ablated set and task. Groups run down the page in the table's order.
+"""
+
+import altair as alt
+
+from microtome.reports.columns import Columns
+from microtome.reports.kinds import Kind
+from microtome.reports.marks import channel_tips, faceted, in_order, legend, panel
+from microtome.reports.theme import GREY, PALETTE, by_name
+from microtome.reports.views import View
+
+__all__ = ["KIND"]
+
+
+def _draw(view: View, data: Columns) -> alt.TopLevelMixin:
+    width, columns = panel(view, data, columns=2, room=170)
+    groups = in_order([r["group"] for r in data.rows])
+    named = data.values("series") if "series" in view.encodings else []
+    step = 18 * max(1, len(named)) + 14
+    base = alt.Chart().encode(
+        y=alt.Y(
+            "group:N",
+            sort=groups,
+            title=view.label("group"),
+            axis=alt.Axis(labelLimit=280, domain=False, ticks=False, labelPadding=8),
+        )
+    )
+    colour = alt.value(PALETTE[0])
+    if named:
+        base = base.encode(yOffset=alt.YOffset("series:N", sort=named))
+        colour = alt.Color("series:N", scale=by_name(named), sort=named, legend=legend(view))
+    title = view.label("value")
+    layers = _rules(view)
+    if data.has("control_low") and data.has("control_high"):
+        wide = base.mark_rule(color=GREY, strokeWidth=9, opacity=0.35)
+        layers.append(wide.encode(x=alt.X("control_low:Q", title=title), x2="control_high:Q"))
+    if data.has("control"):
+        layers.append(base.mark_tick(color=GREY, thickness=3, size=14).encode(x=alt.X("control:Q", title=title)))
+    layers.append(base.mark_rule(strokeWidth=2.4).encode(x=alt.X("low:Q", title=title), x2="high:Q", color=colour))
+    dot = base.mark_point(filled=True, size=85, opacity=1)
+    layers.append(dot.encode(x=alt.X("value:Q", title=title), color=colour, tooltip=channel_tips(view, KIND, data)))
+    sized = alt.layer(*layers).properties(width=width, height=max(60, step * len(groups)))
+    return faceted(view, data, sized, data.rows, columns)
+
+
+def _rules(view: View) -> list[alt.Chart]:
+    level = KIND.option(view, "reference")
+    if level is None:
+        return []
+    return [alt.Chart().mark_rule(color=GREY, strokeWidth=1).encode(x=alt.X(datum=level))]
+
+
+KIND = Kind(
+    name="intervals",
+    summary="one dot with its interval per group, the control beside it in grey",
+    draw=_draw,
+    required={"group": "what each row stands for", "value": "the number", "low": "lower end", "high": "upper end"},
+    optional={
+        "series": "one colour each",
+        "facet": "one panel each",
+        "control": "the control's value",
+        "control_low": "lower end of the control's interval",
+        "control_high": "upper end of the control's interval",
+        "n": "items, on pointing",
+    },
+    options={"reference": 0},
+    names=frozenset({"group", "series", "facet"}),
+)
