@@ -1,0 +1,1 @@
+"""Training: one readable loop, and the recipes of the zoo's trained models."""
