@@ -8,6 +8,7 @@ import torch
 import tiny
 from close import EXACT, FINITE, FLOAT64, largest
 from microtome.core.errors import EditError, StoreError
+from microtome.core.site import Site
 from microtome.engine.edit import Add, Edit, Scale, Zero
 from microtome.engine.generate import generate
 from microtome.engine.gradients import gradients
@@ -52,10 +53,76 @@ def test_gradient_at_a_reader_is_its_share(tiny_model):
     assert largest(total, shares) < FLOAT64
 
 
+@pytest.mark.parametrize("family", tiny.DECODERS)
+def test_gradients_see_what_a_run_sees(tiny_model, family):
+    """At every site at once, also where a model adds to a tensor in place after we have read it."""
+    model = tiny_model(family)
+    batch = model.batch_ids([ROWS[0], ROWS[0][::-1]])
+    sites = [s for s in model.sites if s.kind != "attn.pattern"]
+    seen, found = run(model, batch, read=sites), gradients(model, batch, sites, Logit())
+    for site in sites:
+        own = seen[site][:, -1:] if site.path == "logits" else seen[site]
+        assert largest(found.values[site], own) < FLOAT64, site
+        assert found.grads[site].shape == own.shape, site
+
+
+@pytest.mark.parametrize("attn", ["sdpa", "eager"])
+def test_gradient_at_a_pattern_is_a_finite_difference(attn):
+    model = Model.load(tiny.build("llama", attn=attn))
+    batch = model.batch_ids([ROWS[0], ROWS[0][::-1]])  # eager masks give NaN for padded rows, with or without us
+    grad = gradients(model, batch, "blocks.1.attn.pattern", Logit()).grads[Site("blocks.1.attn.pattern")]
+    assert grad.shape == (2, 4, 6, 6)
+    for head in range(4):
+        ahead, behind = (
+            run(model, batch, edits=[Edit("blocks.1.attn.pattern", Add(e), units=[head])]).logits[:, -1, 7]
+            for e in (1e-4, -1e-4)
+        )
+        assert largest((ahead - behind) / 2e-4, grad[:, head].sum((1, 2))) < FINITE
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_gradients_keep_no_graph_before_the_first_site_nor_for_weights(tiny_model, family):
+    model = tiny_model(family)
+    seen = run(model, model.batch_ids(ROWS), read=["blocks.1.resid_pre", "blocks.2.resid_pre"], grad=True)
+    assert seen["blocks.1.resid_pre"].is_leaf and not seen["blocks.2.resid_pre"].is_leaf
+    found, todo = set(), [seen.logits.grad_fn]
+    while todo:
+        node = todo.pop()
+        if node is not None and node not in found:
+            found.add(node)
+            todo += [n for n, _ in node.next_functions]
+    leaves = [n.variable for n in found if type(n).__name__ == "AccumulateGrad"]
+    assert len(leaves) == 1 and leaves[0] is seen["blocks.1.resid_pre"]
+
+
+def test_gradients_work_under_inference_mode(tiny_model):
+    model = tiny_model("llama")
+    outside = gradients(model, model.batch_ids(ROWS), "blocks.1.mlp.neurons", Logit())
+    with torch.inference_mode():
+        inside = gradients(model, model.batch_ids(ROWS), "blocks.1.mlp.neurons", Logit())
+    site = Site("blocks.1.mlp.neurons")
+    assert largest(inside.grads[site], outside.grads[site]) == EXACT
+
+
 def test_gradients_leave_parameters_alone(tiny_model):
     model = Model.load(tiny.build("llama"))
     gradients(model, model.batch_ids(ROWS), "blocks.0.resid_pre", Logit())
     assert all(p.grad is None and p.requires_grad for p in model.module.parameters())
+
+
+def test_foreign_hooks_and_hidden_states_survive_gradients():
+    model = Model.load(tiny.build("llama"))
+    calls = []
+    model.module.model.layers[0].register_forward_hook(lambda *a: calls.append(1))
+    batch = model.batch_ids(ROWS)
+    own = model.module(**batch.inputs, output_hidden_states=True)
+    held = [(m, list(m._forward_hooks), list(m._forward_pre_hooks)) for m in model.module.modules()]
+    gradients(model, batch, ["blocks.*.resid_pre", "blocks.1.attn.pattern"], Logit())
+    assert held == [(m, list(m._forward_hooks), list(m._forward_pre_hooks)) for m in model.module.modules()]
+    out = model.module(**batch.inputs, output_hidden_states=True)
+    assert len(calls) == 3 and all(map(torch.equal, out.hidden_states, own.hidden_states))
+    out.logits.sum().backward()  # weights still take gradients where the caller wants them
+    assert all(p.grad is not None for p in model.module.parameters())
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "neox"])

@@ -228,6 +228,7 @@ def test_a_sink_sees_every_site_once_and_nothing_is_kept(tiny_model):
         (dict(site="blocks.0.mlp.neurons", units=[48]), "unit 48 does not exist, it has 48 (0-47)"),
         (dict(site="blocks.0.resid_pre", positions=9), "positions 9..9 asked for, the sequence has 6 (0-5)"),
         (dict(site="blocks.0.mlp.neurons", value=Constant(torch.zeros(5))), "Constant does not fit features"),
+        (dict(site="blocks.0.mlp.neurons", units=[-1, 3]), "unit -1 does not exist, units count from 0"),
         (dict(site="blocks.*.mlp.neurons"), "found the glob 'blocks.*.mlp.neurons'"),
     ],
 )

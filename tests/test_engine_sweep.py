@@ -6,7 +6,7 @@ import torch
 import tiny
 from close import FLOAT64, largest
 from microtome.core.errors import EditError, SiteError
-from microtome.engine.edit import Add, Edit, From, Scale, Zero
+from microtome.engine.edit import Add, Custom, Edit, From, Scale, Zero
 from microtome.engine.plan import parse_bytes
 from microtome.engine.run import run
 from microtome.engine.sweep import plan, sweep
@@ -119,6 +119,36 @@ def test_sites_that_cannot_be_replayed_fall_back_and_say_so(tiny_model, site):
     found = sweep(model, corrupt, cells, Difference())
     assert found.plan.mode == "whole" and site in found.plan.explain()
     assert largest(found.effects, one_by_one(model, corrupt, cells, Difference())) < FLOAT64
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_sweeps_in_every_precision(dtype):
+    """Replay differs from whole forwards by no more than rounding, and cells by far more."""
+    model = Model.load(tiny.build("llama", dtype=dtype))
+    clean, corrupt = pairs(model, padded=True)
+    cells, metric = cells_of(model, clean), Difference()
+    found = sweep(model, corrupt, cells, metric)
+    assert found.plan.mode == "replay" and found.effects.dtype == dtype
+    size = run(model, corrupt).logits.abs().max().item()
+    assert largest(found.effects, one_by_one(model, corrupt, cells, metric)) < 8 * torch.finfo(dtype).eps * size
+    assert found.effects.float().std() > 0.1 * size
+
+
+@pytest.mark.parametrize("site", ["blocks.1.mlp.neurons", "blocks.1.attn.pattern"], ids=["replay", "whole"])
+def test_foreign_hooks_and_hidden_states_survive_a_sweep(site):
+    model = Model.load(tiny.build("llama"))
+    calls = []
+    model.module.model.layers[0].register_forward_hook(lambda *a: calls.append(1))
+    _, corrupt = pairs(model, padded=True)
+    before = model.module(**corrupt.inputs, output_hidden_states=True)
+    held = [(m, list(m._forward_hooks), list(m._forward_pre_hooks)) for m in model.module.modules()]
+    with pytest.raises(ZeroDivisionError):
+        sweep(model, corrupt, [Edit(site, Custom(lambda f: 1 // 0))], Difference())
+    sweep(model, corrupt, [Edit(site, Scale(0.5), positions=3)], Difference())
+    assert held == [(m, list(m._forward_hooks), list(m._forward_pre_hooks)) for m in model.module.modules()]
+    assert len(calls) > 1
+    after = model.module(**corrupt.inputs, output_hidden_states=True)
+    assert len(after.hidden_states) == 4 and all(map(torch.equal, before.hidden_states, after.hidden_states))
 
 
 def test_explain_counts_the_exact_floor():

@@ -5,9 +5,12 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from close import FLOAT64, largest
+import tiny
+from close import EXACT, FLOAT64, largest
 from microtome.core.errors import MeasureError
+from microtome.core.site import Site
 from microtome.engine.edit import Edit, From
+from microtome.engine.gradients import gradients
 from microtome.engine.run import run
 from microtome.engine.sweep import sweep
 from microtome.measures.attribution import attribution_patching, edge_attribution, integrated_gradients
@@ -60,6 +63,43 @@ def test_edges_of_a_sender_sum_to_its_node_score(tiny_model, family, steps):  # 
         if site.kind == "attn.heads":
             assert largest(edges.scores[:, i].sum(1), nodes[site][:, unit]) < 1e-6, (site, unit)
     assert not edges.scores[:, ~edges.possible].any() and edges.possible.sum() > 20
+
+
+def test_scores_of_patterns_are_by_head(tiny_model):
+    """A pattern's axes are [batch, head, query, key]; in the last block of a parallel model it acts through the head."""
+    model = tiny_model("llama")
+    clean, corrupt = model.batch_ids(CLEAN), model.batch_ids(CORRUPT)
+    site = Site("blocks.1.attn.pattern")
+    source, own = (run(model, b, read=site)[site] for b in (clean, corrupt))
+    found = attribution_patching(model, clean, corrupt, site, Logit())[site]
+    grad = gradients(model, corrupt, site, Logit()).grads[site]
+    assert found.shape == (2, 4) and largest(found, ((source - own) * grad).sum((2, 3))) < FLOAT64
+
+
+def test_attribution_works_under_inference_mode(tiny_model):
+    model = tiny_model("llama")
+    scores = []
+    for context in (torch.no_grad(), torch.inference_mode()):
+        with context:
+            clean, corrupt = model.batch_ids(CLEAN), model.batch_ids(CORRUPT)
+            nodes = integrated_gradients(model, clean, corrupt, SITES, Logit(), steps=2)
+            edges = edge_attribution(model, clean, corrupt, Logit(), steps=2)
+            scores.append((torch.cat(list(nodes.values()), 1), edges.scores))
+    assert largest(scores[0][0], scores[1][0]) == largest(scores[0][1], scores[1][1]) == EXACT
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_scores_are_those_of_single_precision_to_rounding(dtype):
+    scores = {}
+    for kind in (torch.float32, dtype):
+        model = Model.load(tiny.build("llama", dtype=dtype).to(kind))  # the same numbers in both
+        clean, corrupt = model.batch_ids(CLEAN), model.batch_ids(CORRUPT)
+        nodes = integrated_gradients(model, clean, corrupt, SITES, Logit(), steps=3)
+        edges = edge_attribution(model, clean, corrupt, Logit(), steps=3).scores
+        assert edges.dtype == next(iter(nodes.values())).dtype == kind
+        scores[kind] = torch.cat([*nodes.values(), edges.flatten(1)], 1).float()
+    size = scores[torch.float32].abs().max().item()
+    assert largest(scores[dtype], scores[torch.float32]) < 30 * torch.finfo(dtype).eps * size
 
 
 def test_unpaired_batches_are_refused(tiny_model):

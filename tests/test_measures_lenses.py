@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+import tiny
 from close import FLOAT32, FLOAT64, largest
 from microtome.core.errors import MeasureError
 from microtome.core.site import Site
@@ -36,6 +37,16 @@ def test_shares_sum_to_the_logit_difference(tiny_model, family):  # V3
     # norms of several families compute in single precision
     assert largest(sum(p.sum(1) for p in found.parts.values()) + found.constant, found.total) < FLOAT32
     assert all(p.abs().max() > 0 for s, p in found.parts.items() if s.kind in ("attn.heads", "mlp.out"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_shares_sum_in_every_precision(family, dtype):
+    model = Model.load(tiny.build(family, dtype=dtype))
+    found = direct_logit_attribution(model, model.batch_ids(ROWS), ANSWER, OTHER)
+    shares = sum(p.sum(1) for p in found.parts.values()) + found.constant
+    size = max(p.abs().max().item() for p in found.parts.values())
+    assert largest(shares, found.total) < 20 * torch.finfo(dtype).eps * size  # about 15 terms, each rounded
 
 
 def test_a_share_is_the_effect_of_ablating_what_enters_linearly():  # V10

@@ -6,9 +6,16 @@ import pytest
 import torch
 
 import tiny
-from close import EXACT, largest
-from microtome.core.errors import DataError, ModelError
+from close import EXACT, FLOAT32, largest
+from microtome.core.errors import DataError, EditError, ModelError
+from microtome.core.site import Site
+from microtome.edits import export_edited
+from microtome.engine.edit import Edit, Scale
 from microtome.engine.run import run
+from microtome.engine.sweep import sweep
+from microtome.measures.attribution import attribution_patching, edge_attribution
+from microtome.measures.lenses import direct_logit_attribution, logit_lens
+from microtome.measures.outputs import LogitDiff
 from microtome.models import Model
 
 ROWS = [[5, 6, 7, 8]]
@@ -75,3 +82,61 @@ def test_empty_batches_are_refused(tiny_model):
         tiny_model("llama").batch_ids([])
     with pytest.raises(DataError, match="row 1 with no tokens"):
         tiny_model("llama").batch_ids([[1], []])
+
+
+PLACES = ("model.embed_tokens", "model.layers.0", "model.layers.1", "model.layers.2", "model.norm", "model.rotary_emb")
+
+
+def placed(folder, offloaded) -> Model:
+    """The model of a folder with some parts offloaded to disk."""
+    where = {p: "disk" if p in offloaded else "cpu" for p in (*PLACES, "lm_head")} if offloaded else {"": "cpu"}
+    return Model.load(str(folder), device_map=where)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A folder and its model, loaded plainly."""
+    folder = tmp_path_factory.mktemp("saved")
+    tiny.build("llama", dtype=torch.float32).save_pretrained(folder)
+    return folder, Model.load(str(folder))
+
+
+@pytest.mark.parametrize("offloaded", [(), ("model.layers.1",), ("model.embed_tokens", "lm_head")], ids=str)
+def test_a_model_placed_by_accelerate_runs_sweeps_and_attributes_as_one_on_a_single_device(saved, offloaded):
+    folder, own = saved
+    model = placed(folder, offloaded)
+    assert (next(iter(model.module.model.layers[1].parameters())).device.type == "meta") == (
+        "model.layers.1" in offloaded
+    )
+    assert model.device.type == "cpu" and len(model.anatomy.blocks) == 3
+    clean, corrupt = model.batch_ids([[5, 6, 7, 8]]), model.batch_ids([[5, 9, 7, 8]])
+    metric = LogitDiff(torch.tensor([1]), torch.tensor([3]))
+    cells = [
+        Edit("blocks.0.attn.heads", units=[1]),
+        Edit("blocks.1.mlp.neurons", units=[1]),
+        Edit("blocks.2.resid_pre"),
+    ]
+    for measure in (
+        lambda m: run(m, clean, edits=[Edit("blocks.1.attn.pattern", units=[0])]).logits,
+        lambda m: sweep(m, clean, cells, metric).effects,
+        lambda m: attribution_patching(m, clean, corrupt, "blocks.1.mlp.neurons", metric)[Site("blocks.1.mlp.neurons")],
+        lambda m: edge_attribution(m, clean, corrupt, metric, steps=2).scores,
+        lambda m: logit_lens(m, clean)[Site("blocks.1.resid_post")],
+        lambda m: direct_logit_attribution(m, clean, torch.tensor([1]), torch.tensor([3])).parts[
+            Site("blocks.1.mlp.out")
+        ],
+    ):
+        assert largest(measure(model), measure(own)) < FLOAT32
+    assert sweep(model, clean, cells, metric).plan.mode == "replay"
+
+
+def test_an_offloaded_weight_cannot_be_edited_and_the_others_can(saved):
+    folder, own = saved
+    model = placed(folder, ("model.layers.1",))
+    batch = model.batch_ids(ROWS)
+    with pytest.raises(EditError, match=r"Cannot edit 'blocks\.1\.mlp\.down\.weight': the weight is offloaded"):
+        run(model, batch, edits=[Edit("blocks.1.mlp.down.weight", Scale(0.5))])
+    double = [Edit("head.weight", Scale(2.0))]
+    assert largest(run(model, batch, edits=double).logits, run(own, batch, edits=double).logits) < FLOAT32
+    with pytest.raises(EditError, match="offloaded"):
+        export_edited(model, double, folder / "out")

@@ -26,7 +26,8 @@ def export_edited(model: Model, edits: Sequence[Edit], folder: str | Path) -> Pa
         folder: where to write; must not hold a model already.
 
     Raises:
-        EditError: an edit is of an activation, the module cannot be saved, or the folder is in use.
+        EditError: an edit is of an activation, weights are offloaded, the module cannot be saved, or the folder is in
+            use.
     """
     folder = Path(folder)
     wrong = [str(e.site) for e in edits if e.site not in model.weights]
@@ -38,6 +39,12 @@ def export_edited(model: Model, edits: Sequence[Edit], folder: str | Path) -> Pa
         )
     if (folder / "config.json").exists():
         raise EditError(f"Folder '{folder}' holds a model already; give another.")
+    away = [n for n, p in model.module.named_parameters() if p.device.type == "meta"]
+    if away:
+        raise EditError(
+            f"'{model.name}' has {len(away)} offloaded weights (such as '{away[0]}'), so it cannot be exported; load "
+            "it without offloading."
+        )
     changed = edited_weights(model, edits)
     config = copy.deepcopy(model.module.config)
     config.tie_word_embeddings = bool(getattr(config, "tie_word_embeddings", False)) and not _unties(model, changed)

@@ -121,7 +121,7 @@ class Edit:
         basis: a featurizer; None means the coordinates of the tensor itself.
 
     Raises:
-        EditError: the site is a glob or no units are named.
+        EditError: the site is a glob or a unit is negative.
     """
 
     site: Site | str
@@ -136,6 +136,8 @@ class Edit:
             raise EditError(f"An edit changes one tensor, found the glob '{self.site}'; make one edit for each site.")
         if self.units is not None:
             units = torch.as_tensor(self.units, dtype=torch.long).reshape(-1)
+            if units.numel() and int(units.min()) < 0:
+                raise EditError(f"Edit at '{self.site}': unit {int(units.min())} does not exist, units count from 0.")
             object.__setattr__(self, "units", units)
         if self.positions is not None and not isinstance(self.positions, int | Tensor):
             object.__setattr__(self, "positions", tuple(int(p) for p in self.positions))

@@ -1,7 +1,7 @@
 """Gradients of a metric at any activation sites, in one forward and one backward.
 
 The graph starts at the first site asked for (nothing before it is kept), weights take no part, and logits are computed
-only where the metric looks. A gradient at a site is that of everything downstream of *that tensor*: at a module's input
+only where the metric looks. Works inside `inference_mode` too. A gradient at a site is that of everything downstream of *that tensor*: at a module's input
 (`path.input`) it is the gradient through that reader alone, which is what edge attribution needs.
 """
 
@@ -55,7 +55,8 @@ def gradients(
     """
     reads = read_positions(metric, batch)
     at_end = reads.shape[1] == 1 and bool((reads == batch.seq - 1).all())
-    with torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad():
+        batch = _usable(batch)
         result = run(model, batch, read=sites, edits=edits, logits="last" if at_end else "all", grad=True)
         items = torch.arange(len(batch), device=reads.device)
         logits = result.logits if at_end else result.logits[items[:, None], reads]
@@ -68,3 +69,9 @@ def gradients(
                 f"The metric does not depend on every site of {[str(s) for s in found][:4]}: {error}"
             ) from error
     return Gradients({s: result[s].detach() for s in found}, dict(zip(found, grads, strict=True)), values.detach())
+
+
+def _usable(batch: Batch) -> Batch:
+    """Return the batch with tensors that were made in inference mode copied, as a graph can not save those."""
+    fresh = {k: v.clone() if v.is_inference() else v for k, v in batch.inputs.items()}
+    return Batch(fresh, batch.mask.clone() if batch.mask is not None and batch.mask.is_inference() else batch.mask)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from microtome.models.sites import SiteInfo
 
-__all__ = ["from_tokens", "to_result", "to_tokens"]
+__all__ = ["from_result", "from_tokens", "to_result", "to_tokens"]
 
 
 def to_tokens(x: Tensor, info: SiteInfo, batch: int) -> Tensor:
@@ -38,4 +38,13 @@ def to_result(x: Tensor, info: SiteInfo) -> Tensor:
         return x.transpose(1, 2)
     if info.unit_axis == "channel" or info.axes == ("batch", "vocab"):
         return x.squeeze(1)
+    return x
+
+
+def from_result(x: Tensor, info: SiteInfo) -> Tensor:
+    """Return what a caller reads as [batch, seq, *unit shape]; the inverse of `to_result`."""
+    if info.tap.place == "pattern":
+        return x.transpose(1, 2)
+    if info.unit_axis == "channel" or info.axes == ("batch", "vocab"):
+        return x.unsqueeze(1)
     return x

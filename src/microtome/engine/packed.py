@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from microtome.core.site import Site
+from microtome.engine.edit import Edit
 from microtome.engine.layout import from_tokens, to_tokens
 from microtome.engine.plan import Cell, Sequences
 from microtome.engine.replay import Piece, Recording, packed_index, replay_block, replay_keys
@@ -119,12 +120,9 @@ class Packed:
 
             def change(x, info=info, mine=mine):
                 tokens = to_tokens(x, info, 1)[0]
-                for c, edit in mine:
-                    where = ((cells == c) & edit.touches(rows, positions, self.recording.seq)).nonzero().squeeze(1)
-                    if where.numel():
-                        new = edit.apply(tokens[where], rows[where], positions[where])
-                        tokens = tokens.index_copy(0, where, new)
-                return from_tokens(tokens[None], x, info)
+                return from_tokens(
+                    _edit_tokens(tokens, mine, cells, rows, positions, self.recording.seq)[None], x, info
+                )
 
             module = self.model.module.get_submodule(info.tap.module)
             if info.tap.place == "input":
@@ -225,25 +223,14 @@ class Packed:
     def _edited(self, site: str, piece: Piece, x: Tensor) -> Tensor:
         """Return x [n, length, ...] with the edits that the piece's cells make at `site`."""
         site = Site(site)
-        n, length = x.shape[:2]
-        trimmed = length != self.recording.seq - piece.start
-        out = None
-        for c in piece.cells.unique().tolist():
-            for edit in self.cells[c].edits:
-                if edit.site != site:
-                    continue
-                flat = x.reshape(n * length, *x.shape[2:]) if out is None else out
-                cells, rows, positions = self._index(piece, length, trimmed)
-                where = ((cells == c) & edit.touches(rows, positions, self.recording.seq)).nonzero().squeeze(1)
-                if where.numel():
-                    new = edit.apply(flat[where], rows[where], positions[where])
-                    out = flat.index_copy(0, where, new.to(flat.dtype))
-        return x if out is None else out.reshape(x.shape)
-
-    def _index(self, piece: Piece, length: int, trimmed: bool) -> tuple[Tensor, Tensor, Tensor]:
-        if trimmed:
-            return piece.cells, piece.rows, self.reads[piece.rows, 0]
-        return packed_index([piece], self.recording.seq)
+        edits = [(c, e) for c in piece.cells.unique().tolist() for e in self.cells[c].edits if e.site == site]
+        if not edits:
+            return x
+        if x.shape[1] != self.recording.seq - piece.start:  # only the position read is left
+            index = (piece.cells, piece.rows, self.reads[piece.rows, 0])
+        else:
+            index = packed_index([piece], self.recording.seq)
+        return _edit_tokens(x.flatten(0, 1), edits, *index, self.recording.seq).reshape(x.shape)
 
     def _edit_stream(self, block: int, kind: str, piece: Piece, trimmed: bool = False) -> Piece:
         site = kind if kind == "embed" else f"blocks.{block}.{kind}"
@@ -279,6 +266,23 @@ class Packed:
                     chunks.append(current)
                     current, held = [], 0
         return [*chunks, current] if current else chunks
+
+
+def _edit_tokens(
+    x: Tensor, edits: list[tuple[int, Edit]], cells: Tensor, rows: Tensor, positions: Tensor, seq: int
+) -> Tensor:
+    """Return packed tokens [tokens, ...] with each cell's edits made on its own tokens (copied once for all cells)."""
+    order = cells.argsort(stable=True)
+    present, counts = cells[order].unique_consecutive(return_counts=True)
+    own = dict(zip(present.tolist(), order.split(counts.tolist()), strict=True))
+    out = x
+    for cell, edit in edits:
+        at = own[cell][edit.touches(rows[own[cell]], positions[own[cell]], seq)]
+        if at.numel():
+            new = edit.apply(out[at], rows[at], positions[at])
+            out = x.clone() if out is x else out
+            out.index_copy_(0, at, new.to(x.dtype))
+    return out
 
 
 def _merge(pieces: list[Piece]) -> list[Piece]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from microtome.engine.attention import as_heads, sdpa_arguments
@@ -23,7 +23,16 @@ from microtome.models.batch import Batch
 from microtome.models.model import Model
 from microtome.models.trace import first_tensor
 
-__all__ = ["Piece", "Recording", "record", "replay_block", "replay_keys"]
+__all__ = [
+    "Piece",
+    "Recording",
+    "at_positions",
+    "call_frozen",
+    "record",
+    "replay_block",
+    "replay_keys",
+    "replay_tail",
+]
 
 
 @dataclass(frozen=True)
@@ -141,6 +150,15 @@ def _align(value: object, rows: Tensor, positions: Tensor, batch: int, seq: int)
     return value
 
 
+def call_frozen(module: nn.Module, *args, **kwargs):
+    """Call a module; where a graph is being built, its weights take no part in it."""
+    if not torch.is_grad_enabled():
+        return module(*args, **kwargs)
+    named = module.named_parameters(remove_duplicate=False)
+    weights = {name: p.detach() for name, p in named if p.requires_grad and p.device.type != "meta"}
+    return torch.func.functional_call(module, weights, args, kwargs) if weights else module(*args, **kwargs)
+
+
 def _call_block(module, recording: Recording, block: int, flat: Tensor, rows: Tensor, positions: Tensor) -> Tensor:
     args, kwargs = recording.arguments[block]
     n = len(recording.batch)
@@ -153,7 +171,7 @@ def _call_block(module, recording: Recording, block: int, flat: Tensor, rows: Te
         kwargs = {k: fit(v) for k, v in kwargs.items()}
     else:
         kwargs = {k: flat if k == "hidden_states" else fit(v) for k, v in kwargs.items()}
-    return first_tensor(module(*args, **kwargs))
+    return first_tensor(call_frozen(module, *args, **kwargs))
 
 
 def packed_index(pieces: list[Piece], seq: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -183,7 +201,7 @@ class _Packed(TorchFunctionMode):
         outputs, at = [], 0
         for piece in self.pieces:
             n = piece.rows.numel()
-            length = 1 if self.query_at is not None else piece.hidden.shape[1]
+            length = self.query_at.shape[1] if self.query_at is not None else piece.hidden.shape[1]
             q = _unpack(call["query"], at, n, length)
             if self.query_at is None:
                 k, v = (_unpack(call[name], at, n, length) for name in ("key", "value"))
@@ -221,12 +239,12 @@ class _Packed(TorchFunctionMode):
         rows = piece.rows if mask.shape[0] > 1 else torch.zeros_like(piece.rows)
         if self.query_at is None:
             return {"attn_mask": mask[rows, :, piece.start :] if mask.shape[0] > 1 else mask[:, :, piece.start :]}
-        return {"attn_mask": mask[rows, :, self.query_at[piece.rows]][:, :, None]}
+        return {"attn_mask": mask[rows[:, None], :, self.query_at[piece.rows]].transpose(1, 2)}
 
     def _queries(self, piece: Piece, length: int) -> Tensor:
         """Positions of the queries, [n or 1, length]."""
         if self.query_at is not None:
-            return self.query_at[piece.rows][:, None]
+            return self.query_at[piece.rows]
         return torch.arange(piece.start, self.seq, device=piece.rows.device)[None]
 
 
@@ -244,8 +262,8 @@ def replay_block(model: Model, recording: Recording, block: int, pieces: list[Pi
         recording: the recorded forward.
         block: which block.
         pieces: sequences and their residual entering the block.
-        query_at: per batch row the one position to compute ([batch]); the pieces must then carry `keys`. None computes
-            every position held.
+        query_at: per batch row the positions to compute ([batch] or [batch, n]); the pieces must then carry `keys`.
+            None computes every position held.
     """
     module = model.module.get_submodule(model.anatomy.blocks[block].path)
     if query_at is None:
@@ -253,15 +271,23 @@ def replay_block(model: Model, recording: Recording, block: int, pieces: list[Pi
         _, rows, positions = packed_index(pieces, recording.seq)
         lengths = [p.hidden.shape[1] for p in pieces]
     else:
+        query_at = query_at.reshape(len(query_at), -1)
+        lengths = [query_at.shape[1]] * len(pieces)
         rows = torch.cat([p.rows for p in pieces])
-        positions = query_at[rows]
-        flat = torch.cat([p.hidden[torch.arange(p.rows.numel()), query_at[p.rows] - p.start] for p in pieces])
-        lengths = [1] * len(pieces)
+        positions = query_at[rows].flatten()
+        rows = rows.repeat_interleave(query_at.shape[1])
+        flat = torch.cat([at_positions(p, query_at).flatten(0, 1) for p in pieces])
     with _Packed(recording, block, pieces, query_at):
         out = _call_block(module, recording, block, flat[None], rows, positions)
     sizes = [p.rows.numel() * n for p, n in zip(pieces, lengths, strict=True)]
     parts = out.reshape(sum(sizes), -1).split(sizes)
     return [x.reshape(p.rows.numel(), n, -1) for x, p, n in zip(parts, pieces, lengths, strict=True)]
+
+
+def at_positions(piece: Piece, positions: Tensor) -> Tensor:
+    """Return what a piece holds at some positions of each batch row ([batch, n]), [sequences, n, d_model]."""
+    items = torch.arange(piece.rows.numel(), device=piece.rows.device)
+    return piece.hidden[items[:, None], positions[piece.rows] - piece.start]
 
 
 class _Keys(Exception):
@@ -293,3 +319,13 @@ def replay_keys(model: Model, recording: Recording, block: int, pieces: list[Pie
         out.append(Piece(p.start, p.ids, p.cells, p.rows, p.hidden, pair))
         at += p.tokens
     return out
+
+
+def replay_tail(model: Model, final: Tensor) -> Tensor:
+    """Return the logits [..., vocab] of some final residuals [..., d_model], capped where the model caps them."""
+    logits = final
+    for name in model.anatomy.tail:
+        logits = first_tensor(call_frozen(model.module.get_submodule(name), logits))
+    config = getattr(model.module, "config", None)
+    cap = getattr(getattr(config, "text_config", config), "final_logit_softcapping", None)
+    return torch.tanh(logits / cap) * cap if cap else logits

@@ -16,7 +16,7 @@ from microtome.core.errors import EditError, SiteError
 from microtome.core.site import Site
 from microtome.engine.attention import AttentionTap
 from microtome.engine.edit import Edit
-from microtome.engine.layout import from_tokens, to_result, to_tokens
+from microtome.engine.layout import from_result, from_tokens, to_result, to_tokens
 from microtome.models.batch import Batch
 from microtome.models.model import Model
 from microtome.models.sites import SiteInfo
@@ -126,15 +126,30 @@ def run(
 
 
 def edited_weights(model: Model, edits: Sequence[Edit]) -> dict[str, Tensor]:
-    """Return parameter name -> edited weight; units are rows (axis 0) of the weight."""
+    """Return parameter name -> edited weight; units are rows (axis 0) of the weight.
+
+    Raises:
+        EditError: the weight is offloaded, so it holds no numbers here.
+    """
     names = dict(model.module.named_parameters(remove_duplicate=False))
     changed: dict[str, Tensor] = {}
     for edit in edits:
         name = model.weights[edit.site]
+        if names[name].device.type == "meta":
+            raise EditError(
+                f"Cannot edit '{edit.site}': the weight is offloaded by device_map; load it onto a device, or edit "
+                "the activation that it makes."
+            )
         weight = changed.get(name, names[name].detach())
         zero = torch.zeros(1, dtype=torch.long, device=weight.device)
         changed[name] = edit.apply(weight[None], zero, zero)[0]
     return changed
+
+
+def _without_graph(module: torch.nn.Module) -> dict[str, Tensor]:
+    """Return the parameters detached, so that no graph is kept for them (offloaded and special ones stay as is)."""
+    names = module.named_parameters(remove_duplicate=False)
+    return {n: p.detach() for n, p in names if type(p) is torch.nn.Parameter and p.device.type != "meta"}
 
 
 class Session:
@@ -158,6 +173,8 @@ class Session:
     def forward(self, inputs: dict[str, Tensor], weights: dict[str, Tensor], call: Callable | None = None):
         """Run the module (or `call`) with this session's hooks; None when it was stopped early."""
         module = self.model.module
+        if self.grad:
+            weights = _without_graph(module) | weights
         with ExitStack() as stack:
             stack.enter_context(
                 torch.enable_grad()
@@ -255,12 +272,12 @@ class Session:
             if changes:
                 x = self._edit(x, info, changes)
             if wanted:
-                tokens = to_tokens(x, info, self.n)
+                kept = to_result(to_tokens(x, info, self.n), info)
                 if self.grad:  # a node of its own, so that a gradient here is that of this reader alone
-                    tokens = tokens.view_as(tokens) if tokens.requires_grad else tokens.detach().requires_grad_()
-                    x = from_tokens(tokens, x, info)
-                kept = to_result(tokens, info)
-                kept = kept.clone() if info.tap.copy and not self.grad else kept
+                    kept = kept.view_as(kept) if kept.requires_grad else kept.detach().requires_grad_()
+                    x = from_tokens(from_result(kept.clone() if info.tap.copy else kept, info), x, info)
+                elif info.tap.copy:
+                    kept = kept.clone()
                 if self.sink is not None:
                     self.sink(info.site, kept)
                 else:
@@ -302,7 +319,7 @@ def _refuse_units(info: SiteInfo, changes: list[Bound]) -> None:
         units = change.edit.units
         if units is None or change.edit.basis is not None or info.units == 0 or units.numel() == 0:
             continue
-        if int(units.max()) >= info.units or int(units.min()) < 0:
+        if int(units.max()) >= info.units:
             raise EditError(
                 f"Edit at '{info.site}': unit {int(units.max())} does not exist, it has {info.units} "
                 f"(0-{info.units - 1})."

@@ -27,7 +27,14 @@ from microtome.engine.run import run
 from microtome.models.batch import Batch
 from microtome.models.model import Model
 
-__all__ = ["Edges", "attribution_patching", "edge_attribution", "integrated_gradients"]
+__all__ = [
+    "Edges",
+    "attribution_patching",
+    "edge_attribution",
+    "integrated_gradients",
+    "paired_runs",
+    "per_unit",
+]
 
 
 def attribution_patching(
@@ -75,7 +82,7 @@ def integrated_gradients(
     Raises:
         MeasureError: the two batches differ in shape.
     """
-    source, own = _both(model, clean, corrupt, sites)
+    source, own = paired_runs(model, clean, corrupt, sites)
     total = {site: torch.zeros_like(x) for site, x in own.items()}
     ends = [run(model, b, read="embed", logits="none")["embed"] for b in (corrupt, clean)] if steps > 1 else None
     points = torch.arange(steps, dtype=torch.float64) / steps
@@ -89,7 +96,7 @@ def integrated_gradients(
         grads = gradients(model, batch, sites, _Repeated(metric, k, n), edits).grads
         for site, g in grads.items():
             total[site] += g.unflatten(0, (k, n)).sum(0)
-    return {s: _per_unit((source[s] - own[s]) * total[s] / steps) for s in own}
+    return {s: per_unit(s, (source[s] - own[s]) * total[s] / steps) for s in own}
 
 
 @dataclass(frozen=True)
@@ -109,7 +116,14 @@ class _Repeated:
         return self.metric(logits, rows % self.n)
 
 
-def _both(model, clean: Batch, corrupt: Batch, sites) -> tuple[dict[Site, Tensor], dict[Site, Tensor]]:
+def paired_runs(
+    model: Model, clean: Batch, corrupt: Batch, sites: "str | Site | Sequence[str | Site]"
+) -> tuple[dict[Site, Tensor], dict[Site, Tensor]]:
+    """Return the activations of both runs at some sites.
+
+    Raises:
+        MeasureError: the two batches differ in shape or padding.
+    """
     if clean.mask.shape != corrupt.mask.shape or not torch.equal(clean.mask, corrupt.mask):
         raise MeasureError(
             f"Clean and corrupt prompts must pair token by token: found {tuple(clean.mask.shape)} and "
@@ -118,9 +132,9 @@ def _both(model, clean: Batch, corrupt: Batch, sites) -> tuple[dict[Site, Tensor
     return tuple(dict(run(model, b, read=sites, logits="none").activations) for b in (clean, corrupt))
 
 
-def _per_unit(x: Tensor) -> Tensor:
-    """Sum over positions and head width: [batch, seq, units(, d_head)] -> [batch, units]."""
-    x = x.sum(1)
+def per_unit(site: Site, x: Tensor) -> Tensor:
+    """Return [batch, units]: [batch, seq, units(, d_head)] or [batch, head, query, key] summed over the other axes."""
+    x = x.transpose(1, 2).sum(1) if site.kind == "attn.pattern" else x.sum(1)
     return x.flatten(2).sum(2) if x.ndim > 2 else x
 
 
@@ -162,7 +176,7 @@ def edge_attribution(model: Model, clean: Batch, corrupt: Batch, metric: Metric,
         "embed",
         *(f"blocks.{i}.{s}" for i in range(len(model.anatomy.blocks)) for s in ("attn.heads", "mlp.out")),
     ]
-    source, own = _both(model, clean, corrupt, senders)
+    source, own = paired_runs(model, clean, corrupt, senders)
     grads = _reader_gradients(model, clean, corrupt, readers, metric, steps)
     names, columns, possible = [], [], []
     for sender in map(Site, senders):
@@ -221,9 +235,8 @@ def _edge(model: Model, sender: Site, delta: Tensor, grad: Tensor) -> Tensor:
     """Effect of a sender's change on one reader, [batch, units]."""
     if sender.kind != "attn.heads":
         return (delta * grad).sum((1, 2))[:, None]
-    block = model.anatomy.blocks[sender.block]
-    projection = model.module.get_submodule(block.o)
-    weight = projection.weight.detach()
-    to_heads = weight if weight.shape[0] == grad.shape[2] and type(projection).__name__ != "Conv1D" else weight.T
-    pulled = (grad @ to_heads).unflatten(-1, (block.heads, block.d_head))
-    return (delta * pulled).sum((1, 3))
+    projection = model.module.get_submodule(model.anatomy.blocks[sender.block].o)
+    with torch.inference_mode(False), torch.enable_grad():  # through the module itself: its weight may be offloaded
+        heads = torch.zeros_like(delta.flatten(2)).requires_grad_()
+        pulled = torch.autograd.grad(projection(heads), heads, grad.clone())[0]
+    return (delta * pulled.view_as(delta)).sum((1, 3))

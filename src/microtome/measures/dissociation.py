@@ -136,7 +136,8 @@ def double_dissociation(
         )
     n_r, n_q = drops_r.shape[1], drops_q.shape[1]
     clusters = _joined(r.clusters, q.clusters, n_r, n_q)
-    weights = bootstrap_weights(clusters, n_r + n_q, draws=draws, rng=rng)
+    tasks = (slice(n_r), slice(n_r, None))
+    weights = bootstrap_weights(clusters, n_r + n_q, draws=draws, rng=rng, parts=tasks)
     drawn = np.hstack([weighted_means(weights[:, :n_r], drops_r.T), weighted_means(weights[:, n_r:], drops_q.T)])
     point = np.concatenate([drops_r.mean(1), drops_q.mean(1)])
     names = {

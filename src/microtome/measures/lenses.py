@@ -96,7 +96,7 @@ def direct_logit_attribution(model: Model, batch: Batch, answer: Tensor, other: 
     rows = torch.arange(len(batch), device=answer.device)
     token = {s: x[rows, batch.last] for s, x in seen.items()}
     with torch.no_grad():
-        direction = (head.weight[answer] - head.weight[other]).to(token[Site("embed")].dtype)
+        direction = _direction(head, token[Site("embed")], answer, other)
         frozen = _frozen_norm(norm, token[Site(last)])
         share = lambda x: (frozen(x) * direction).sum(-1)  # noqa: E731 - the one line everything else is made of
         parts = {Site("embed"): share(token[Site("embed")])[:, None]}
@@ -108,10 +108,18 @@ def direct_logit_attribution(model: Model, batch: Batch, answer: Tensor, other: 
             parts[Site(f"blocks.{i}.mlp.out")] = share(token[Site(f"blocks.{i}.mlp.out")])[:, None]
         logits = run_chain(model.module, a.tail, token[Site(last)])
         total = logits[rows, answer] - logits[rows, other]
-        constant = (getattr(norm, "bias", None) * direction).sum(-1) if getattr(norm, "bias", None) is not None else 0.0
-        if getattr(head, "bias", None) is not None:
-            constant = constant + head.bias[answer] - head.bias[other]
-    return Contributions(parts, torch.zeros_like(total) + constant, total)
+        empty = torch.zeros_like(token[Site("embed")])
+        biases = head(empty)
+        constant = (norm(empty) * direction).sum(-1) + biases[rows, answer] - biases[rows, other]
+    return Contributions(parts, constant, total)
+
+
+def _direction(head: nn.Module, like: Tensor, answer: Tensor, other: Tensor) -> Tensor:
+    """What the head reads off the stream for logit(answer) - logit(other), [batch, d_model]; a gradient, as exact."""
+    with torch.inference_mode(False), torch.enable_grad():  # through the module itself: its weight may be offloaded
+        x, rows = torch.zeros_like(like).requires_grad_(), torch.arange(len(answer), device=answer.device)
+        logits = head(x)
+        return torch.autograd.grad((logits[rows, answer] - logits[rows, other]).sum(), x)[0]
 
 
 def _head_writes(o: nn.Module, heads: Tensor) -> Tensor:
@@ -122,16 +130,15 @@ def _head_writes(o: nn.Module, heads: Tensor) -> Tensor:
 
 def _frozen_norm(norm: nn.Module, x: Tensor):
     """Return the linear map that the norm is at each row of x [batch, d] with its scale held fixed (bias left out)."""
-    d = x.shape[-1]
-    bias = getattr(norm, "bias", None)
-    strip = lambda y: y if bias is None else y - bias  # noqa: E731
-    probe = torch.ones(d, dtype=x.dtype, device=x.device)
-    probe[1::2] = -1
-    weight = strip(norm(probe[None]))[0] * probe
-    centres = not isinstance(norm, nn.Identity) and torch.allclose(norm(x + 1.0), norm(x), atol=1e-4)
+    bias = norm(torch.zeros_like(x[:1]))
+    rough = 8 * torch.finfo(x.dtype).eps  # half precision rounds what is compared here
+    probe = torch.ones_like(x[:1])
+    probe[:, 1::2] = -1
+    weight = (norm(probe) - bias) * probe
+    centres = not isinstance(norm, nn.Identity) and torch.allclose(norm(x + 1.0), norm(x), atol=max(1e-4, rough))
     centred = (lambda y: y - y.mean(-1, keepdim=True)) if centres else (lambda y: y)
-    made, raw = strip(norm(x)), centred(x) * weight
+    made, raw = norm(x) - bias, centred(x) * weight
     scale = (made * raw).sum(-1, keepdim=True) / (raw * raw).sum(-1, keepdim=True)
-    if not torch.allclose(raw * scale, made, atol=1e-3 * float(made.abs().max())):
+    if not torch.allclose(raw * scale, made, atol=max(1e-3, rough) * float(made.abs().max())):
         raise MeasureError(f"A {type(norm).__name__} is not a scaled linear map, so its scale cannot be frozen.")
     return lambda y: centred(y) * weight * scale

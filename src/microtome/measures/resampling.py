@@ -134,24 +134,40 @@ def matched_random_p(observed: float, null: Any) -> float:
     return float((1 + (null >= observed - TIE * max(1.0, abs(observed))).sum()) / (1 + len(null)))
 
 
-def bootstrap_weights(clusters: Sequence[Any], n: int, *, draws: int, rng: np.random.Generator) -> np.ndarray:
+def bootstrap_weights(
+    clusters: Sequence[Any], n: int, *, draws: int, rng: np.random.Generator, parts: Sequence[slice] = (slice(None),)
+) -> np.ndarray:
     """Return how often each item occurs in each clustered resample, [draws, items].
+
+    With several clusterings a resample can come out empty, or empty of a part; it is drawn again (up to 20 times).
 
     Args:
         clusters: one or more clusterings, each a label per item; empty: every item is its own cluster.
         n: number of items.
         draws: number of resamples.
         rng: random generator.
+        parts: ranges of items of which every resample must hold some (the items of each task).
 
     Raises:
         MeasureError: a clustering with a single cluster, or labels that do not fit.
     """
+    coded = [group_codes(labels, n, "Clusters") for labels in list(clusters) or [np.arange(n)]]
+    if any(codes.max() == 0 for codes in coded):
+        raise MeasureError(f"A bootstrap of {n} items in 1 cluster has no spread; give at least two clusters.")
+    weights = _drawn(coded, n, draws, rng)
+    for _ in range(20):
+        empty = np.any([weights[:, part].sum(1) == 0 for part in parts], 0)
+        if not empty.any():
+            break
+        weights[empty] = _drawn(coded, n, int(empty.sum()), rng)
+    return weights
+
+
+def _drawn(coded: Sequence[np.ndarray], n: int, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """Weights of the items, [draws, items]: the product over clusterings of how often their cluster was drawn."""
     weights = np.ones((draws, n))
-    for labels in list(clusters) or [np.arange(n)]:
-        codes = group_codes(labels, n, "Clusters")
+    for codes in coded:
         k = int(codes.max()) + 1
-        if k < 2:
-            raise MeasureError(f"A bootstrap of {n} items in 1 cluster has no spread; give at least two clusters.")
         weights *= rng.multinomial(k, np.full(k, 1 / k), draws)[:, codes]
     return weights
 

@@ -16,7 +16,7 @@ from microtome.core.errors import DataError, ModelError, SiteError
 from microtome.core.site import Site, select_sites
 from microtome.models.anatomy import Anatomy, find_anatomy
 from microtome.models.batch import Batch, pad_left
-from microtome.models.probe import accepted_arguments, probe_inputs
+from microtome.models.probe import accepted_arguments, input_device, probe_inputs
 from microtome.models.sites import SiteInfo, Tap, site_table, weight_table
 from microtome.models.trace import record_trace
 
@@ -88,8 +88,8 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        """Where the inputs go: the device of the first parameter."""
-        return next(self.module.parameters()).device
+        """Where the inputs go: where the first parameter is (or, offloaded, will be when it is used)."""
+        return input_device(self.module)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -178,7 +178,7 @@ class Model:
 def _anatomy(module: nn.Module, example: dict[str, Tensor] | None) -> Anatomy:
     from microtome.models.verify import verify
 
-    device = next(module.parameters()).device
+    device = input_device(module)
     inputs = example if example is not None else probe_inputs(module, device)
     if "use_cache" in accepted_arguments(module):
         inputs = {**inputs, "use_cache": False}

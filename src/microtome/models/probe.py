@@ -7,12 +7,22 @@ from torch import Tensor, nn
 
 from microtome.core.errors import AnatomyError
 
-__all__ = ["accepted_arguments", "probe_inputs"]
+__all__ = ["accepted_arguments", "input_device", "probe_inputs"]
 
 
 def accepted_arguments(module: nn.Module) -> set[str]:
     """Return the names of the arguments that the model's forward takes (through `**kwargs` nothing is promised)."""
     return set(inspect.signature(module.forward).parameters)
+
+
+def input_device(module: nn.Module) -> torch.device:
+    """Return the device inputs belong on; a model placed by accelerate names the one its first part runs on."""
+    first = next(module.parameters()).device
+    if first.type != "meta":
+        return first
+    hooks = [m._hf_hook for m in module.modules() if hasattr(m, "_hf_hook")]
+    placed = next((h.execution_device for h in hooks if getattr(h, "execution_device", None) is not None), first)
+    return torch.device(placed) if not isinstance(placed, int) else torch.device("cuda", placed)
 
 
 def probe_inputs(module: nn.Module, device: torch.device) -> dict[str, Tensor]:
