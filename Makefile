@@ -4,7 +4,7 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
-.PHONY: test check bench docs lock clean
+.PHONY: demo test check fast bench docs lock clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -13,14 +13,28 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PY) -m pip install -q -c constraints.txt -e ".[dev]"
 	touch $(STAMP)
 
+demo: $(STAMP)                ## the main job on the model that comes with the package; ends with the path of its report
+	$(VENV)/bin/microtome run recall --open
+
 test: $(STAMP) check          ## everything the gate runs
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2
 
+fast: $(STAMP)                ## the tests that take about a minute
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m "not slow"
+
 check: $(STAMP)               ## style
-	$(PY) -m ruff check src tests
+	$(PY) -m ruff check src tests benchmarks
+	$(PY) -m ruff format --check src tests benchmarks
+
+bench: $(STAMP)               ## beside the peers, each in an environment of its own; about 25 minutes on a quiet machine
+	$(PY) -m benchmarks.run
+
+docs: $(STAMP)                ## the public names, from their docstrings, into site/
+	$(PY) -m pip install -q -c constraints.txt -e ".[docs]"
+	$(PY) -m pdoc --docformat google --output-directory site microtome
 
 lock: $(STAMP)                ## write down the versions installed now
 	$(PY) -m pip freeze --exclude-editable | grep -v '^torch==' > constraints.txt
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis site
