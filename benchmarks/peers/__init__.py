@@ -1,0 +1,1 @@
+"""One adapter a tool; see candidates.py for what an adapter defines."""

@@ -1,0 +1,170 @@
+"""The benchmarks' arithmetic: rows, report, refusals, and that our numbers are the plain hooks' on the tiny model."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks/ is not installed with the package
+
+from benchmarks import benches
+from benchmarks.agreement import TOLERANCE, Disagreement, agreement
+from benchmarks.candidates import Grid
+from benchmarks.clock import alternate
+from benchmarks.goals import BENCHES, GOALS
+from benchmarks.grids import measure_grids
+from benchmarks.machine import QUIET, Watch
+from benchmarks.measured import Measured, summary
+from benchmarks.peers import microtome, plain
+from benchmarks.report import write_report
+from benchmarks.rows import join, load, store
+from benchmarks.run import Refused, refuse_busy
+from benchmarks.workload import BLOCKS, TINY, make_work
+
+
+def measured(name, relative, bench="capture", metric="memory"):
+    return Measured(bench, metric, name, 2.0 * relative, 2.0, relative, 1e-8, 7, "")
+
+
+FOUND = {
+    "microtome": [measured("microtome 0.1.0", 1.02), measured("plain hooks", 1.0)],
+    "pyvene": [measured("pyvene 0.1.8", 1.53), measured("pyvene 0.1.8", 9.0, metric="not offered by us")],
+}
+
+
+def rows(found=FOUND):
+    return join(found, "cpu (test)", "abc", "2026-01-01")
+
+
+# -- rows
+
+
+def test_a_row_sets_ours_beside_each_other_way_and_the_bare_forward():
+    by_name = {r.other_name: r for r in rows()}
+    assert set(by_name) == {"plain hooks", "pyvene 0.1.8", "bare forward"}
+    assert (by_name["pyvene 0.1.8"].ours, by_name["pyvene 0.1.8"].other) == (1.02, 1.53)
+    assert by_name["pyvene 0.1.8"].ratio == 1.5  # 1.53 / 1.02
+    assert by_name["bare forward"].other == 1.0
+
+
+def test_a_grid_whose_unit_is_the_plain_loop_has_no_row_for_a_bare_forward():
+    found = {"microtome": [measured("microtome", 0.2, "residual_sweep", "grid")]}
+    assert rows(found) == []
+
+
+def test_without_our_own_measurement_there_is_no_row():
+    assert rows({"pyvene": FOUND["pyvene"]}) == []
+
+
+def test_a_row_measured_again_replaces_the_old_one_and_leaves_the_others(tmp_path):
+    path = tmp_path / "results.json"
+    store(rows(), path)
+    newer = replace(rows()[0], ours=0.5, date="2026-02-02")
+    store([newer], path)
+    kept = {r.key: r for r in load(path)}
+    assert len(kept) == len(rows())
+    assert kept[newer.key] == newer
+    assert [r for r in rows()[1:] if kept[r.key] != r] == []
+
+
+# -- report
+
+
+def test_the_page_says_of_each_goal_whether_it_is_met(tmp_path):
+    results, page = tmp_path / "results.json", tmp_path / "RESULTS.md"
+    store(rows(), results)
+    write_report(results, page)
+    (line,) = [x for x in page.read_text().splitlines() if x.startswith("| capture: memory |")]
+    assert "**1.020**" in line and "<= 1.03 | met" in line and "pyvene 0.1.8: 1.530 | 1.50" in line
+    slower = {"microtome": [measured("microtome 0.1.0", 1.2)]}
+    store(rows(slower), results)
+    write_report(results, page)
+    assert "<= 1.03 | **missed**" in page.read_text()
+
+
+def test_every_goal_belongs_to_a_bench_and_every_bench_has_a_function():
+    assert {bench for bench, _ in GOALS} == set(BENCHES) == set(benches.__all__)
+
+
+# -- refusals
+
+
+def test_a_busy_machine_is_refused_and_a_quiet_or_unknown_one_is_not():
+    refuse_busy(0.0, "now")
+    refuse_busy(None, "now")
+    with pytest.raises(Refused, match=rf"other processes used 1\.50 CPUs now \(allowed {QUIET}\)"):
+        refuse_busy(1.5, "now")
+
+
+def test_our_own_work_is_not_that_of_others():
+    watch = Watch(start=0.0, busy=None)
+    assert watch.others() is None
+    assert Watch(own=-1e9).others() == 0.0  # all that was busy was ours
+
+
+@pytest.mark.parametrize(
+    ("got", "why"),
+    [
+        ({"b": torch.arange(3.0)}, "tensors"),
+        ({"a": torch.arange(4.0)}, "shape"),
+        ({"a": torch.tensor([0.0, 1.0, 2.0 + 3 * TOLERANCE])}, "differs by"),
+        ({"a": torch.tensor([0.0, float("nan"), 2.0])}, "differs"),
+    ],
+)
+def test_other_numbers_than_the_references_are_refused(got, why):
+    reference = {"a": torch.arange(3.0)}
+    assert agreement({"a": torch.arange(3.0)}, reference) == 0.0
+    with pytest.raises(Disagreement, match=why):
+        agreement(got, reference)
+
+
+def test_a_reference_that_does_not_vary_shows_nothing():
+    with pytest.raises(Disagreement, match="does not vary"):
+        agreement({"a": torch.ones(3)}, {"a": torch.ones(3)})
+
+
+def test_a_grid_with_two_cells_exchanged_is_refused():
+    def grid(order):
+        return Grid("some", lambda: None, lambda clean, layer: torch.arange(4.0)[order][:, None] + layer)
+
+    right, exchanged = grid([0, 1, 2, 3]), grid([1, 0, 2, 3])
+    (found,) = measure_grids("residual_sweep", [right], right, rounds=1, device="cpu")
+    assert found.difference == 0.0
+    with pytest.raises(Disagreement):
+        measure_grids("residual_sweep", [exchanged], right, rounds=1, device="cpu")
+
+
+# -- timing
+
+
+def test_candidates_take_turns_after_one_round_to_warm_up():
+    calls = []
+    times = alternate({n: lambda n=n: calls.append(n) for n in "ab"}, 2, "cpu")
+    assert calls == ["b", "a", "a", "b", "b", "a"]
+    assert {n: len(t) for n, t in times.items()} == {"a": 2, "b": 2}
+
+
+def test_relative_time_is_the_median_of_the_rounds_not_the_ratio_of_the_medians():
+    found = summary("capture", "memory", "x", [1.0, 10.0, 3.0], [1.0, 20.0, 1.0])
+    assert (found.relative, found.seconds, found.reference) == (1.0, 3.0, 1.0)
+
+
+# -- our adapter
+
+
+@pytest.mark.slow  # the plain loops run some hundred forwards, to keep the adapter in step with the engine
+@pytest.mark.parametrize("bench", BENCHES)
+def test_our_numbers_are_those_of_the_plain_hooks(bench, tmp_path):
+    found = getattr(benches, bench)(microtome, make_work("cpu", tmp_path, TINY), 1)
+    ours = [m for m in found if m.name.startswith("microtome")]
+    assert ours and all(0 <= m.difference <= TOLERANCE for m in ours)
+    assert {m.metric for m in ours} >= {metric for b, metric in GOALS if b == bench}
+
+
+def test_the_plain_head_patch_touches_one_head(tmp_path):
+    work = make_work("cpu", tmp_path, TINY)
+    x, clean = torch.zeros(1, 1, 64), torch.ones(1, 1, 64)
+    changed = plain._head(clean, 3)(x)[0, 0].nonzero().squeeze(1)
+    assert changed.tolist() == list(range(24, 32)) and len(work.layers) == BLOCKS
