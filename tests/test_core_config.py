@@ -103,7 +103,7 @@ def test_a_text_field_takes_any_bare_word(word):
         ("title=1_000", "title", "1_000"),
         ("title='two words'", "title", "two words"),
         ("title=a=b", "title", "a=b"),
-        ("data=../shared/data", "data", Path("../shared/data")),
+        ("data=../shared/data", "data", "../shared/data"),
         ("note=none", "note", None),
         ("note=\\none", "note", "none"),
         ("limit=none", "limit", None),
@@ -136,9 +136,10 @@ def test_later_settings_win_and_a_file_reads_as_its_text(tmp_path):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("sweeps.rate=1", "No key 'sweeps' in Config; it has seed, strict, title, data, note, limit, either, tags, sweep, "
-                          "spare. Did you mean 'sweep'?"),
-        ("sweep.layer=1", "No key 'sweep.layer' in Sweep; it has layers, box, method, rate. Did you mean 'sweep.layers'?"),
+        ("sweeps.rate=1", "No key 'sweeps' in Config; it has seed, strict, title, data, note, limit, either, tags, "
+                          "sweep, spare. Did you mean 'sweep'?"),
+        ("sweep.layer=1", "No key 'sweep.layer' in Sweep; it has layers, box, method, rate. "
+                          "Did you mean 'sweep.layers'?"),
         ("seed=x", "Key 'seed' was given 'x' (str); it takes a whole number."),
         ("seed=1.5", "Key 'seed' was given 1.5 (float); it takes a whole number."),
         ("seed=true", "Key 'seed' was given True (bool); it takes a whole number."),
@@ -146,7 +147,7 @@ def test_later_settings_win_and_a_file_reads_as_its_text(tmp_path):
         ("sweep.rate=nan", "Key 'sweep.rate' was given nan (float); it takes a finite number."),
         ("sweep.method=zeros", "Key 'sweep.method' was given 'zeros' (str); it takes one of 'zero', 'mean', 3. "
                                "Did you mean 'zero'?"),
-        ("sweep.layers=1,x", "it takes a list, each a whole number."),
+        ("sweep.layers=1,x", "Key 'sweep.layers[1]' was given 'x' (str); it takes a whole number."),
         ("sweep.box=1,a,b", "it takes a list of 2: a whole number, text."),
         ("limit=x", "Key 'limit' was given 'x' (str); it takes a whole number."),
         ("seed", "Setting 'seed' has no key and value; write it as key=value, e.g. seed=3."),

@@ -1,6 +1,6 @@
 """The identities of the instrument (V1-V17) on random tiny models in double precision, and the laws of Edit.
 
-What stands here is what no room's own test states in full. Elsewhere: V2, V7, V8, V15 in `test_engine_run`; V5 there too;
+What stands here is what no room's own test states in full. Elsewhere: V2, V5, V7, V8, V15 in `test_engine_run`;
 V6 in `test_edits`; V11 (completeness) in `test_measures_attribution`; V13 in `test_engine_sweep`; V16 (closed forms) in
 `test_measures_faithfulness`.
 """

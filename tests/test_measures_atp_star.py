@@ -156,7 +156,7 @@ def test_the_qk_fix_finds_what_a_saturated_softmax_hides(place, clean, corrupt):
 
 
 def cancelling() -> Model:
-    """Neuron 0 of block 0 writes a = [word 0] into logit 7; block 1 takes it back for small a: - relu(a) + relu(a - .3)."""
+    """Neuron 0 of block 0 writes a = [word 0] into logit 7; block 1 takes a small a back: - relu(a) + relu(a - .3)."""
     module = decoder(2)
     first, second = module.blocks[0].mlp, module.blocks[1].mlp
     with torch.no_grad():

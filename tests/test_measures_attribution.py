@@ -66,7 +66,7 @@ def test_edges_of_a_sender_sum_to_its_node_score(tiny_model, family, steps):  # 
 
 
 def test_scores_of_patterns_are_by_head(tiny_model):
-    """A pattern's axes are [batch, head, query, key]; in the last block of a parallel model it acts through the head."""
+    """A pattern's axes are [batch, head, query, key]; in a parallel model's last block it acts through the head."""
     model = tiny_model("llama")
     clean, corrupt = model.batch_ids(CLEAN), model.batch_ids(CORRUPT)
     site = Site("blocks.1.attn.pattern")

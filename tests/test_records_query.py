@@ -87,6 +87,9 @@ HOSTILE = [
     "select * from here",
     "set enable_external_access = true; select * from '{secret}'",
     "set python_enable_replacements = true; select * from here",
+    'select * from "table"',  # a local variable of `query`
+    'set python_enable_replacements = true; select * from "table"',
+    "set threads = 2",
     "set temp_directory = '{folder}/out'",
     "select getenv('HOME')",
 ]

@@ -166,7 +166,7 @@ def test_trap_redundant_heads_only_their_joint_loss_shows_them():
     by_gradient = attribution_patching(model, clean, corrupt, site, metric)[site].abs().mean(0)
     along_the_way = integrated_gradients(model, clean, corrupt, site, metric, steps=5)[site].abs().mean(0)
     assert by_gradient.max() < 1e-9  # the known false negative of a single gradient
-    true = pair.at(site)
+    true = pair.at(site).copy()
     assert along_the_way[true].min() > 0.1 > 1e-9 > np.delete(along_the_way.numpy(), true).max()
     assert (outcomes(model, "recall", [pair]) == 1).all()
 

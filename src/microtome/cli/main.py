@@ -2,11 +2,11 @@
 
 import logging
 import sys
+from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
-import microtome
 from microtome.cli import check, inspect, models, query, records, report, run, studies, zoo
 from microtome.cli.launch import relaunch
 from microtome.core.errors import MicrotomeError
@@ -33,7 +33,7 @@ app.add_typer(zoo.app, name="zoo")
 
 def _say_version(asked: bool) -> None:
     if asked:
-        typer.echo(f"microtome {microtome.__version__}")
+        typer.echo(f"microtome {version('microtome')}")
         raise typer.Exit
 
 

@@ -250,8 +250,11 @@ def _read_tuple(value: object, kind: Any, parts: tuple, key: str, toml: bool) ->
 
 def _read_text(text: str, kind: Any, key: str) -> object:
     """Read a `--set` text as TOML, as the items of a list, or as bare text: the first that fits the type."""
-    readings = [v for v in (_toml_value(text), _toml_value(f"[{text}]")) if v is not None]
-    readings += [[part.strip() for part in text.split(",")], text]
+    parts = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+    words = [part.strip() for part in text.split(",")]
+    listed = [_toml_value(f"[{text}]"), [w if (v := _toml_value(w)) is None else v for w in words], words]
+    readings = [_toml_value(text), *(listed if any(get_origin(p) is tuple for p in parts) else ()), text]
+    readings = [r for r in readings if r is not None]
     if kind is str:  # 1_000 stays 1_000; only quotes are taken off
         readings = [r for r in readings if isinstance(r, str)]
     first: ConfigError | None = None

@@ -1,8 +1,9 @@
 """Gradients of a metric at any activation sites, in one forward and one backward.
 
 The graph starts at the first site asked for (nothing before it is kept), weights take no part, and logits are computed
-only where the metric looks. Works inside `inference_mode` too. A gradient at a site is that of everything downstream of *that tensor*: at a module's input
-(`path.input`) it is the gradient through that reader alone, which is what edge attribution needs.
+only where the metric looks. Works inside `inference_mode` too. A gradient at a site is that of everything downstream of
+*that tensor*: at a module's input (`path.input`) it is the gradient through that reader alone, which is what edge
+attribution needs.
 """
 
 from collections.abc import Sequence

@@ -90,7 +90,7 @@ _CUES = {
         "The *town* of {e} lies in",
         "The *country* around {e} is",
         "{e} is a *city* found in",
-        "The *place* of {e} is in",
+        "The *nation* of {e} is",
     ),
 }
 
