@@ -68,7 +68,14 @@ def _dissociation(main: Mapping, mixed: np.ndarray, alpha: float) -> tuple[Claim
         f"sets from shuffled labels, largest of {len(mixed)}": float(mixed.max()),
         "p, shuffled labels": matched_random_p(main["index"], mixed),
     }
-    verdict = Verdict(outcome, f"{sides}.", main["index"], main["n"], (main["index_low"], main["index_high"]), control)
+    verdict = Verdict(
+        outcome,
+        f"{sides}; {main['clusters']} skeletons.",
+        main["index"],
+        main["prompts"],
+        (main["index_low"], main["index_high"]),
+        control,
+    )
     return claim, verdict
 
 
@@ -89,7 +96,7 @@ def _selective(ident, task, other, main: Mapping, columns, drops: Mapping) -> tu
     reason = f"{task} loses {drop:.1%}, {other} {lost:.1%} [{main[f'{off}_low']:.1%}, {main[f'{off}_high']:.1%}]."
     null = drops[task, task]
     control = {f"matched random sets, mean drop of {null['sets']}": null["drop"], f"{other} without the set": lost}
-    return claim, Verdict(outcome, reason, drop, main["n"], (main[f"{own}_low"], main[f"{own}_high"]), control)
+    return claim, Verdict(outcome, reason, drop, main["prompts"], (main[f"{own}_low"], main[f"{own}_high"]), control)
 
 
 def _neurons_weaker(rows: Mapping) -> tuple[Claim, Verdict]:
@@ -113,7 +120,7 @@ def _neurons_weaker(rows: Mapping) -> tuple[Claim, Verdict]:
         f"Neurons {neurons['index']:+.2f}, heads {heads['index']:+.2f} "
         f"[{heads['index_low']:+.2f}, {heads['index_high']:+.2f}].",
         neurons["index"],
-        neurons["n"],
+        neurons["prompts"],
         (neurons["index_low"], neurons["index_high"]),
         {"heads alone": heads["index"], "matched random neurons, 95th percentile": neurons["null_95"]},
     )
@@ -138,7 +145,7 @@ def _generalises(rows: Mapping, level: str) -> tuple[Claim, Verdict]:
         outcome,
         f"Against {base:+.2f} with passages in reasoning prompts alone.",
         row["index"],
-        row["n"],
+        row["prompts"],
         (row["index_low"], row["index_high"]),
         {"without the passage": base},
     )

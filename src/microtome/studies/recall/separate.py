@@ -149,7 +149,9 @@ def test(subject: Subject, chosen: Stage, nulls: Stage, told: Told) -> StageOutp
             seed=derive(subject.config.seed, "dissociation", level, part),
             draws=testing.draws,
         )
-        rows += [{"level": level, "part": part, "outcome": o, **_flat_result(r)} for o, r in results.items()]
+        prompts = sum(len(cases) for cases in subject.tasks(part, TASKS).values())
+        named = {"level": level, "part": part, "prompts": prompts}
+        rows += [{**named, "outcome": outcome, **_flat_result(result)} for outcome, result in results.items()]
         told(0.5 * (k + 1) / len(steps))
     main = _units(main_sets(chosen))
     cells = {str(c): subject.cases("unseen", c) for c in subject.cells("unseen")}
@@ -176,8 +178,13 @@ def test(subject: Subject, chosen: Stage, nulls: Stage, told: Told) -> StageOutp
 
 
 def _flat_result(result: Dissociation) -> dict:
-    """One row: every interval as three columns, n once."""
-    row: dict[str, object] = {"n": result.index.n, "both": result.both, "p": result.p, "null_sets": result.null_sets}
+    """One row: every interval as three columns, the number of clusters once."""
+    row: dict[str, object] = {
+        "clusters": result.index.n,
+        "both": result.both,
+        "p": result.p,
+        "null_sets": result.null_sets,
+    }
     if result.null is not None:
         row |= {"null_median": result.null[0], "null_95": result.null[1]}
     for name in ("index", "r_own", "q_other", "q_own", "r_other", "r_side", "q_side"):

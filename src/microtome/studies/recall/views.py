@@ -103,7 +103,7 @@ def _dissociation(record: Record, level: str) -> dict:
             "drop": "drop of accuracy (fraction)",
             "null": "dissociation index (-2 to 2)",
         },
-        "n": f"{row['n']} clusters; prompts in each cell of the figure",
+        "n": f"{row['prompts']} prompts in all",
         "interval": BOOTSTRAP,
         "control": f"{row['null_sets']} random pairs of sets, matched in site, count and write norm",
     }
@@ -150,10 +150,10 @@ def _levels(record: Record) -> dict:
             "high": "index_high",
             "series": "part",
             "control": "null_95",
-            "n": "n",
+            "n": "prompts",
         },
         "labels": {"group": "sets of", "value": "dissociation index (-2 to 2)", "series": "prompts"},
-        "n": f"{min(r['n'] for r in rows)} to {max(r['n'] for r in rows)} clusters",
+        "n": f"{min(r['prompts'] for r in rows)} to {max(r['prompts'] for r in rows)} prompts",
         "interval": BOOTSTRAP,
         "control": "95th percentile of matched random pairs (grey; on unseen prompts)",
     }
