@@ -256,6 +256,14 @@ def test_a_record_json_that_is_cut_or_nonsense_is_refused(tmp_path, text):
     assert "is damaged: " in refusal(lambda: Record.load(path))
 
 
+def test_a_number_too_large_to_be_finite_is_refused_like_infinity(tmp_path):
+    file = finished(tmp_path / "r") / "record.json"
+    file.write_text(file.read_text().replace('"rate": 0.5', '"rate": 1e999'))
+    assert "record.json' is damaged: it holds 1e999, which a record never does" in refusal(
+        lambda: Record.load(file.parent)
+    )
+
+
 def test_a_folder_without_a_record_is_refused(tmp_path):
     for path in (tmp_path, tmp_path / "absent"):
         assert refusal(lambda path=path: Record.load(path)) == (

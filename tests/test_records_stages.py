@@ -182,7 +182,7 @@ def test_status_follows_the_run(tmp_path):
         "the battery",
     )
     record = opened(tmp_path / "r")
-    assert Record.load(record.path).status == "running"
+    assert (Record.load(record.path).status, Record.load(record.path).manifest.stopped_by) == ("running", None)
     record.finish()
     assert Record.load(record.path).status == "finished" and "ended" in record.manifest.times
     with opened(tmp_path / "r") as record:
