@@ -8,7 +8,7 @@ V6 in `test_edits`; V11 (completeness) in `test_measures_attribution`; V13 in `t
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -387,9 +387,15 @@ def test_edits_that_share_no_unit_commute(tiny_model, drawn, random):
     assert largest(run(model, batch, edits=shuffled).logits, run(model, batch, edits=edits).logits) == EXACT
 
 
+def stream_is_zeroed(drawn) -> bool:
+    """Whether the whole stream is set to 0 somewhere: the next norm then blows up rounding, and no law can hold."""
+    return any(units is None and isinstance(v, Zero) and "resid" in str(site) for (site, units, _), v in drawn)
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(places(last=4), st.sampled_from(VALUES)), min_size=1, max_size=3), st.integers(1, 3))
 def test_splitting_and_padding_the_batch_leave_every_edit_what_it_is(tiny_model, drawn, size):  # V14
+    assume(not stream_is_zeroed(drawn))
     model = tiny_model("llama")
     edits = [Edit(site, value, units=units, positions=positions) for (site, units, positions), value in drawn]
     rows = [CLEAN[0][2:], CLEAN[1], CLEAN[2][1:]]
@@ -406,6 +412,7 @@ CELL = st.lists(st.tuples(places(last=4), st.sampled_from(VALUES)), min_size=1, 
 @settings(max_examples=20, deadline=None)
 @given(st.lists(CELL, min_size=1, max_size=5))
 def test_a_sweep_of_any_cells_is_its_runs(tiny_model, drawn):  # V13
+    assume(not any(map(stream_is_zeroed, drawn)))
     model = tiny_model("llama")
     batch = model.batch_ids([CLEAN[0][2:], *CLEAN[1:]])
     cells = [[Edit(s, v, units=u, positions=p) for (s, u, p), v in cell] for cell in drawn]
@@ -420,6 +427,7 @@ NAMES = st.sampled_from(["resid_pre", "mlp.out", "mlp.neurons", "attn.heads"])
 KNOWN = [Site(f"blocks.{i}.{n}") for i in range(12) for n in ("resid_pre", "mlp.out", "mlp.neurons", "attn.heads")]
 
 
+@settings(deadline=None)
 @given(st.sets(st.integers(0, 11), min_size=1), NAMES)
 def test_braces_are_the_union_of_what_they_list(numbers, name):
     listed = ",".join(map(str, sorted(numbers)))
@@ -427,12 +435,14 @@ def test_braces_are_the_union_of_what_they_list(numbers, name):
     assert select_sites(f"blocks.{{{listed}}}.{name}", KNOWN) == want
 
 
+@settings(deadline=None)
 @given(st.integers(0, 11), st.integers(0, 11), NAMES)
 def test_a_range_names_its_numbers(a, b, name):
     low, high = sorted((a, b))
     assert [s.block for s in select_sites(f"blocks.[{low}-{high}].{name}", KNOWN)] == list(range(low, high + 1))
 
 
+@settings(deadline=None)
 @given(st.permutations(KNOWN))
 def test_sites_have_one_order_and_selecting_keeps_it(order):
     assert sorted(order) == sorted(KNOWN) == select_sites("**", order)
@@ -446,6 +456,7 @@ def units_of(pairs) -> Units:
     return Units({s: [i for t, i in pairs if t == s] for s in {s for s, _ in pairs}})
 
 
+@settings(deadline=None)
 @given(PAIRS, PAIRS, PAIRS)
 def test_units_obey_de_morgan_and_split_into_disjoint_parts(a, b, c):
     a, b, c = map(units_of, (a, b, c))
@@ -454,6 +465,7 @@ def test_units_obey_de_morgan_and_split_into_disjoint_parts(a, b, c):
     assert (a | b) | c == a | (b | c) and a & (b | c) == (a & b) | (a & c)
 
 
+@settings(deadline=None)
 @given(PAIRS, st.integers(1, 12))
 def test_units_fit_a_space_exactly_when_all_units_hold_them(pairs, size):
     units, space = units_of(pairs), {Site("blocks.0.mlp.neurons"): size, Site("blocks.1.attn.heads"): 10}
