@@ -1,8 +1,11 @@
 """Principal components, fitted from a stream of batches, with error-free reconstruction of what they span.
 
-Running mean and covariance in float64 (Chan et al. 1983, merge of moments); the components are the covariance's
-eigenvectors, largest first. ``encode(x) = (x - mean) W``, ``decode(f) = f W' + mean``. As edits use the delta form,
-what the kept components do not explain stays as it was, and swapping all of them is a full patch.
+Running mean and covariance in float64 (Chan et al. 1983, merge of moments); the components are the eigenvectors of the
+covariance, or of the correlation matrix where coordinates are first divided by their deviation D, largest first.
+``encode(x) = D^-1 (x - mean) W``, ``decode(f) = D f W' + mean``. As edits use the delta form, a swap of components V is
+``D (z_b + V V'(z_s - z_b)) + mean``: what the kept components do not explain stays as it was, and swapping all of them
+is a full patch. (RAVEL's released code adds the change to the un-normalised base instead and then scales it, so that
+even a swap of a thing with itself moves it; not copied.)
 """
 
 from dataclasses import dataclass
@@ -10,11 +13,12 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from microtome.core.errors import MeasureError
+from microtome.core.site import Site
+from microtome.features.precision import wide
+from microtome.features.saving import load_featurizer, save_featurizer
 
 __all__ = ["PCA", "PCAFitter"]
 
@@ -27,37 +31,60 @@ class PCA:
         mean: [d].
         components: orthonormal columns, [d, k], by falling variance.
         variance: variance along each component, [k] (n - 1 in the denominator).
+        scale: what each coordinate was divided by, [d]; None for plain PCA.
     """
 
     mean: Float[Tensor, " d"]
     components: Float[Tensor, "d k"]
     variance: Float[Tensor, " k"]
+    scale: Float[Tensor, " d"] | None = None
+
+    @property
+    def width(self) -> int:
+        """Width of the activations."""
+        return self.components.shape[0]
+
+    @property
+    def n_features(self) -> int:
+        """How many components are kept."""
+        return self.components.shape[1]
+
+    @property
+    def axes(self) -> Float[Tensor, "d k"] | None:
+        """The orthonormal directions a swap acts along; standardised components have none."""
+        return self.components if self.scale is None else None
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the coordinates of activations [..., d], [..., k]."""
-        return (x - self.mean.to(x)) @ self.components.to(x)
+        x = wide(x)
+        centred = x - self.mean.to(x)
+        if self.scale is not None:
+            centred = centred / self.scale.to(x)
+        return centred @ self.components.to(x)
 
     def decode(self, f: Tensor) -> Tensor:
         """Return the activations that coordinates [..., k] stand for, [..., d]."""
-        return f @ self.components.to(f).T + self.mean.to(f)
+        spanned = f @ self.components.to(f).T
+        if self.scale is not None:
+            spanned = spanned * self.scale.to(f)
+        return spanned + self.mean.to(f)
 
-    def save(self, path: str | Path) -> Path:
-        """Write the basis as safetensors and return the path."""
-        tensors = {"mean": self.mean, "components": self.components.contiguous(), "variance": self.variance}
-        save_file(tensors, path, metadata={"format": "microtome.pca", "version": "1"})
-        return Path(path)
+    def save(self, path: str | Path, *, site: Site | str | None = None) -> Path:
+        """Write the basis as safetensors and return the path; see `saving.save_featurizer`."""
+        return save_featurizer(self, path, site=site)
 
     @classmethod
     def load(cls, path: str | Path) -> "PCA":
         """Read a basis written by `save`.
 
         Raises:
-            MeasureError: the file is not one.
+            MeasureError: the file holds another basis.
+            DataError: it holds none.
         """
-        with safe_open(path, "pt") as f:
-            if (f.metadata() or {}).get("format") != "microtome.pca":
-                raise MeasureError(f"'{path}' is not a saved PCA; write one with PCA.save.")
-            return cls(*(f.get_tensor(n) for n in ("mean", "components", "variance")))
+        found = load_featurizer(path)
+        if not isinstance(found, cls):
+            raise MeasureError(f"'{path}' is not a saved PCA, found a {type(found).__name__}; use load_featurizer.")
+        return found
 
 
 class PCAFitter:
@@ -65,10 +92,11 @@ class PCAFitter:
 
     Args:
         k: how many components to keep (None: all).
+        standardise: divide each coordinate by its deviation first. One that never varies is left as it is.
     """
 
-    def __init__(self, k: int | None = None):
-        self.k, self.n = k, 0
+    def __init__(self, k: int | None = None, *, standardise: bool = False):
+        self.k, self.standardise, self.n = k, standardise, 0
         self.mean: Tensor | None = None
         self.scatter: Tensor | None = None
 
@@ -107,5 +135,13 @@ class PCAFitter:
         k = self.k or len(self.mean)
         if k > len(self.mean):
             raise MeasureError(f"PCA asked for {k} components, found {len(self.mean)} dimensions; ask for fewer.")
-        values, vectors = torch.linalg.eigh(self.scatter / (self.n - 1))
-        return PCA(self.mean, vectors.flip(1)[:, :k], values.flip(0)[:k].clamp(min=0))
+        covariance, scale = self.scatter / (self.n - 1), None
+        if self.standardise:
+            deviation = covariance.diagonal().clamp(min=0).sqrt()
+            scale = torch.where(deviation > 0, deviation, 1.0)
+            covariance = covariance / torch.outer(scale, scale)
+        values, vectors = torch.linalg.eigh(covariance)
+        return PCA(self.mean, vectors.flip(1)[:, :k], values.flip(0)[:k].clamp(min=0), scale)
+
+
+FEATURIZER = PCA
