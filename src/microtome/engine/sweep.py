@@ -30,11 +30,10 @@ from microtome.engine.plan import (
     parse_bytes,
     read_positions,
 )
-from microtome.engine.replay import Piece, record, replay_block
+from microtome.engine.replay import Piece, record, replay_block, replay_tail
 from microtome.engine.run import Bound, run
 from microtome.models.batch import Batch
 from microtome.models.model import Model
-from microtome.models.verify import run_chain
 
 __all__ = ["SweepResult", "plan", "sweep"]
 
@@ -184,7 +183,7 @@ class _Sweep:
         error = ((hidden - want) * real).abs().max() / (want * real).abs().max().clamp(min=1e-6)
         if not error <= tolerance:
             return f"replaying blocks differs from the recording by {float(error):.1g}"
-        logits, tail = self.recording.logits, self._tail(self._base_final(rows))
+        logits, tail = self.recording.logits, replay_tail(self.model, self._base_final(rows))
         full = logits[:1, self.reads[0]] if logits.shape[1] == self.batch.seq else logits[:1]
         if self.reads.shape[1] == 1 and logits.shape[1] == 1 and int(self.reads[0, 0]) != self.batch.seq - 1:
             return ""
@@ -210,13 +209,7 @@ class _Sweep:
             effects[piece.cells[part], piece.rows[part]] = self._metric(final[part], piece.rows[part])
 
     def _metric(self, final: Tensor, rows: Tensor) -> Tensor:
-        return self.metric(self._tail(final), rows)
-
-    def _tail(self, final: Tensor) -> Tensor:
-        logits = run_chain(self.model.module, self.model.anatomy.tail, final)
-        config = getattr(self.model.module, "config", None)
-        cap = getattr(getattr(config, "text_config", config), "final_logit_softcapping", None)
-        return torch.tanh(logits / cap) * cap if cap else logits
+        return self.metric(replay_tail(self.model, final), rows)
 
     # -- fallback
 

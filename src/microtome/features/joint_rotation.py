@@ -12,7 +12,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from microtome.core.errors import MeasureError, did_you_mean
-from microtome.features.precision import wide
 from microtome.features.rotation import Rotation, check_orthonormal
 
 __all__ = ["JointRotation"]
@@ -50,24 +49,9 @@ class JointRotation:
                 "make the sizes add up to them."
             )
 
-    @property
-    def width(self) -> int:
-        """Width of the activations."""
-        return self.axes.shape[0]
-
-    @property
-    def n_features(self) -> int:
-        """Dimensions of all blocks together."""
-        return self.axes.shape[1]
-
-    def encode(self, x: Tensor) -> Tensor:
-        """Return the coordinates of activations [..., d] in all blocks, [..., k]."""
-        x = wide(x)
-        return x @ self.axes.to(x)
-
-    def decode(self, f: Tensor) -> Tensor:
-        """Return the vectors that coordinates [..., k] stand for, [..., d]."""
-        return f @ self.axes.to(f).T
+    # One basis with a cut: the coordinates are those of a rotation with the same axes.
+    width, n_features = Rotation.width, Rotation.n_features
+    encode, decode = Rotation.encode, Rotation.decode
 
     def units(self, name: str) -> Tensor:
         """Return which features a block holds.

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from microtome.core.errors import MeasureError
-from microtome.features.moments import labelled
+from microtome.features.moments import LabelledRows
 from microtome.features.probe import Probe, Readout
 
 __all__ = ["LogisticFitter", "fit_logistic"]
@@ -63,9 +63,8 @@ class LogisticFitter:
     """
 
     def __init__(self, classes: int, *, strength: float = 1e-3):
-        self.classes, self.strength = classes, strength
-        self._rows: list[Tensor] = []
-        self._labels: list[Tensor] = []
+        self.strength = strength
+        self._rows = LabelledRows(classes)
 
     def update(self, batch: Float[Tensor, "*lead d"], *, labels: Int[Tensor, "*lead"]) -> None:
         """Take in activations and the class of each, from 0.
@@ -73,9 +72,7 @@ class LogisticFitter:
         Raises:
             MeasureError: a value is not finite or a label is out of range.
         """
-        rows, y = labelled(batch, labels, self.classes)
-        self._rows.append(rows)
-        self._labels.append(y)
+        self._rows.update(batch, labels=labels)
 
     def finish(self) -> Probe:
         """Return the fitted probe.
@@ -83,10 +80,5 @@ class LogisticFitter:
         Raises:
             MeasureError: fewer than two classes have rows.
         """
-        y = torch.cat(self._labels) if self._labels else torch.zeros(0, dtype=torch.long)
-        if len(y.unique()) < 2:
-            raise MeasureError(
-                f"A logistic probe of {self.classes} classes was asked for, found {len(y)} rows of "
-                f"{len(y.unique())} classes; give it rows of at least 2."
-            )
-        return Probe.of(*fit_logistic(torch.cat(self._rows), y, self.classes, strength=self.strength))
+        x, y = self._rows.joined("A logistic probe")
+        return Probe.of(*fit_logistic(x, y, self._rows.classes, strength=self.strength))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from microtome.core.errors import MeasureError
 
-__all__ = ["ClassMoments", "labelled"]
+__all__ = ["ClassMoments", "LabelledRows", "labelled"]
 
 
 def labelled(
@@ -38,6 +38,43 @@ def labelled(
             f"number them 0-{classes - 1}."
         )
     return rows, y
+
+
+class LabelledRows:
+    """Rows with their classes, kept whole: for fitters that have to see them all at once.
+
+    Args:
+        classes: how many classes there are.
+    """
+
+    def __init__(self, classes: int):
+        self.classes = classes
+        self._parts: list[tuple[Tensor, Tensor]] = []
+
+    def update(self, batch: Float[Tensor, "*lead d"], *, labels: Int[Tensor, "*lead"]) -> None:
+        """Take in activations and the class of each, from 0.
+
+        Raises:
+            MeasureError: as for `labelled`.
+        """
+        self._parts.append(labelled(batch, labels, self.classes))
+
+    def joined(self, what: str) -> tuple[Float[Tensor, "n d"], Int[Tensor, " n"]]:
+        """Return all rows and their classes.
+
+        Args:
+            what: what they are for, in the error.
+
+        Raises:
+            MeasureError: fewer than two classes have rows.
+        """
+        x, y = map(torch.cat, zip(*self._parts, strict=True)) if self._parts else (torch.zeros(0, 0), torch.zeros(0))
+        if len(y.unique()) < 2:
+            raise MeasureError(
+                f"{what} of {self.classes} classes was asked for, found {len(y)} rows of {len(y.unique())} classes; "
+                "give it rows of at least 2."
+            )
+        return x, y
 
 
 class ClassMoments:

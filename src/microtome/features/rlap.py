@@ -10,7 +10,7 @@ held-out rows (the released code selects and stops on its training rows). The sw
 The game is played in the span of the data, which holds every gradient of P, so narrow data in a wide space are cheap.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy
 
 from microtome.core.errors import MeasureError
 from microtome.features.logistic import fit_logistic
-from microtome.features.moments import labelled
+from microtome.features.moments import LabelledRows
 from microtome.features.rotation import Rotation
 
 __all__ = ["RLAPFitter", "fantope", "fantope_eigenvalues"]
@@ -79,8 +79,9 @@ class RLAPFitter:
     held_out: float = 0.25
     tolerance: float = 0.0015
     seed: int = 0
-    _rows: list[Tensor] = field(default_factory=list, repr=False)
-    _labels: list[Tensor] = field(default_factory=list, repr=False)
+
+    def __post_init__(self):
+        self._rows = LabelledRows(self.classes)
 
     def update(self, batch: Float[Tensor, "*lead d"], *, labels: Int[Tensor, "*lead"]) -> None:
         """Take in activations and the class of each, from 0.
@@ -88,9 +89,7 @@ class RLAPFitter:
         Raises:
             MeasureError: a value is not finite or a label is out of range.
         """
-        rows, y = labelled(batch, labels, self.classes)
-        self._rows.append(rows)
-        self._labels.append(y)
+        self._rows.update(batch, labels=labels)
 
     def finish(self) -> Rotation:
         """Return the subspace.
@@ -98,13 +97,8 @@ class RLAPFitter:
         Raises:
             MeasureError: fewer than two classes, or data that span fewer than k dimensions.
         """
-        y = torch.cat(self._labels) if self._labels else torch.zeros(0, dtype=torch.long)
-        if len(y.unique()) < 2:
-            raise MeasureError(
-                f"RLAP over {self.classes} classes was asked for, found {len(y)} rows of {len(y.unique())} classes; "
-                "give it rows of at least 2."
-            )
-        span, x = _coordinates(torch.cat(self._rows))
+        x, y = self._rows.joined("RLAP")
+        span, x = _coordinates(x)
         if span.shape[1] < self.k:
             raise MeasureError(
                 f"RLAP of {self.k} dimensions was asked for, found rows that span {span.shape[1]}; ask for fewer."

@@ -82,10 +82,12 @@ def integrated_gradients(
     Raises:
         MeasureError: the two batches differ in shape.
     """
-    source, own = paired_runs(model, clean, corrupt, sites)
-    total = {site: torch.zeros_like(x) for site, x in own.items()}
+    _refuse_unpaired(clean, corrupt)
+    source = run(model, clean, read=sites, logits="none")
     ends = [run(model, b, read="embed", logits="none")["embed"] for b in (corrupt, clean)] if steps > 1 else None
     points = torch.arange(steps, dtype=torch.float64) / steps
+    own: dict[Site, Tensor] = {}
+    total: dict[Site, Tensor] = {}
     n = len(corrupt)
     for part in points.split(points_per_pass or steps):
         k = len(part)
@@ -93,9 +95,10 @@ def integrated_gradients(
         if ends is not None:
             blend = torch.cat([ends[0] + float(a) * (ends[1] - ends[0]) for a in part])
             edits = [Edit("embed", From(blend))]
-        grads = gradients(model, batch, sites, _Repeated(metric, k, n), edits).grads
-        for site, g in grads.items():
-            total[site] += g.unflatten(0, (k, n)).sum(0)
+        found = gradients(model, batch, sites, _Repeated(metric, k, n), edits)
+        own = own or {site: x[:n] for site, x in found.values.items()}  # the first point is the corrupt run itself
+        for site, g in found.grads.items():
+            total[site] = total.get(site, 0) + g.unflatten(0, (k, n)).sum(0)
     return {s: per_unit(s, (source[s] - own[s]) * total[s] / steps) for s in own}
 
 
@@ -124,12 +127,16 @@ def paired_runs(
     Raises:
         MeasureError: the two batches differ in shape or padding.
     """
+    _refuse_unpaired(clean, corrupt)
+    return tuple(dict(run(model, b, read=sites, logits="none").activations) for b in (clean, corrupt))
+
+
+def _refuse_unpaired(clean: Batch, corrupt: Batch) -> None:
     if clean.mask.shape != corrupt.mask.shape or not torch.equal(clean.mask, corrupt.mask):
         raise MeasureError(
             f"Clean and corrupt prompts must pair token by token: found {tuple(clean.mask.shape)} and "
             f"{tuple(corrupt.mask.shape)}, or other padding; use pairs of equal token length."
         )
-    return tuple(dict(run(model, b, read=sites, logits="none").activations) for b in (clean, corrupt))
 
 
 def per_unit(site: Site, x: Tensor) -> Tensor:
