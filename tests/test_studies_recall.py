@@ -10,13 +10,14 @@ from microtome.core.seeds import generator
 from microtome.core.units import Units
 from microtome.data.puzzles import Cell, Puzzle, Variant
 from microtome.models import Model
+from microtome.models.writes import write_norms
 from microtome.models.zoo.hand import HAND_TRUTH, hand_items
 from microtome.studies.recall import STUDY
 from microtome.studies.recall.ablations import ABLATIONS, reference_of, unit_space, without
 from microtome.studies.recall.choosing import ACCURACY, candidates, choose, task_claims
 from microtome.studies.recall.prompts import TASKS, cases_of, draw_prompts
 from microtome.studies.recall.scoring import METHODS, exact_scores, flat, shuffled_scores, unflat, unit_scores
-from microtome.studies.recall.testing import dissociations, drop_rows, null_indices, random_twins, write_norms
+from microtome.studies.recall.testing import dissociations, drop_rows, pair_drops, random_twins, sides
 
 ENGINE = {"size": 16, "budget": "1GiB"}
 QUIET = {"told": lambda share: None}
@@ -60,6 +61,10 @@ def hand():
     return model, parts, space, reference, scored
 
 
+def norms_of(model, space):
+    return {site: write_norms(model, site).numpy() for site in space}
+
+
 def chosen_on(hand, shares=(0.02, 0.05, 0.1), neurons=(0.01, 0.05, 0.1)):
     model, parts, space, reference, scored = hand
     scores = np.stack([s.shares for s in scored.values()])
@@ -79,8 +84,8 @@ def test_the_chosen_sets_are_the_units_that_carry_the_tasks(hand):
 def test_the_index_is_that_of_two_tasks_with_nothing_in_common_and_random_sets_do_not_dissociate(hand):
     model, parts, space, reference, _ = hand
     sets = {t: c.units for t, c in chosen_on(hand)[0]["heads and neurons"].items()}
-    pairs = random_twins(sets, space, write_norms(model, space), 20, generator(0, "twins"))
-    null, _ = null_indices(model, pairs, parts["test"], reference, **ENGINE, **QUIET)
+    pairs = random_twins(sets, space, norms_of(model, space), 20, generator(0, "twins"))
+    null = sum(sides(pair_drops(model, pairs, parts["test"], reference, **ENGINE, **QUIET)).values())
     assert null.max() == 0 == np.median(null)  # now and then a twin is the head that only the other task needs
     found = dissociations(model, sets, parts["test"], reference, null, **ENGINE, seed=0, draws=200)["accuracy"]
     assert found.both and found.p == 1 / 21 and found.r_other.estimate == found.q_other.estimate == 0.0
@@ -91,7 +96,7 @@ def test_the_index_is_that_of_two_tasks_with_nothing_in_common_and_random_sets_d
 def test_twins_match_count_site_and_share_no_unit(hand):
     model, _, space, _, _ = hand
     sets = {t: c.units for t, c in chosen_on(hand)[0]["heads and neurons"].items()}
-    norms = write_norms(model, space)
+    norms = norms_of(model, space)
     for pair in random_twins(sets, space, norms, 10, generator(1, "twins")):
         for task, units in sets.items():
             assert {s: i.size for s, i in pair[task].items()} == {s: i.size for s, i in units.items()}

@@ -12,6 +12,7 @@ import numpy as np
 
 from microtome.measures.resampling import matched_random_p
 from microtome.records import Claim, Stage, Verdict
+from microtome.studies.recall.choosing import other_task
 from microtome.studies.recall.config import RecallConfig
 
 __all__ = ["judge"]
@@ -22,13 +23,7 @@ MAIN = ("heads and neurons", "heads")
 
 
 def judge(
-    config: RecallConfig,
-    tested: Stage,
-    nulls: Stage,
-    shuffled: Stage,
-    flagged: Stage,
-    authors: Stage,
-    checked: Stage,
+    config: RecallConfig, tested: Stage, nulls: Stage, shuffled: Stage, flagged: Stage, authors: Stage
 ) -> Iterator[tuple[Claim, Verdict]]:
     """Yield every claim with its verdict, the headline first."""
     rows = {(r["level"], r["part"], r["outcome"]): r for r in tested.rows("dissociation")}
@@ -36,13 +31,17 @@ def judge(
     main = rows[level, "unseen", "accuracy"]
     mixed = np.array([r["index"] for r in shuffled.rows("shuffled_sets")])
     yield _dissociation(main, mixed, config.testing.alpha)
-    drops = {(r["set"], r["task"]): r for r in nulls.rows("matched_drops") if r["level"] == level}
-    yield _selective("recall_set", "recall", "reasoning", main, ("r_own", "q_other", "r_side"), drops)
-    yield _selective("reasoning_set", "reasoning", "recall", main, ("q_own", "r_other", "q_side"), drops)
+    null = [r for r in nulls.rows("matched_random") if r["level"] == level]
+    drops = {(r["level"], r["set"], r["task"]): r["drop"] for r in nulls.rows("matched_drops")}
+    for task, own, off, side in (
+        ("recall", "r_own", "q_other", "r_side"),
+        ("reasoning", "q_own", "r_other", "q_side"),
+    ):
+        beside = np.array([r[f"{task}_side"] for r in null])
+        yield _selective(task, main, (own, off, side), beside, drops[level, task, task], config.testing.alpha)
     yield _neurons_weaker(rows)
-    yield _generalises(rows, level)
     yield _neuron_share(authors)
-    yield _layers(authors, config)
+    yield _layers(authors)
     yield _learned(flagged)
 
 
@@ -79,23 +78,30 @@ def _dissociation(main: Mapping, mixed: np.ndarray, alpha: float) -> tuple[Claim
     return claim, verdict
 
 
-def _selective(ident, task, other, main: Mapping, columns, drops: Mapping) -> tuple[Claim, Verdict]:
-    own, off, side = columns
+def _selective(
+    task: str, main: Mapping, columns: tuple[str, str, str], null: np.ndarray, null_drop: float, alpha: float
+) -> tuple[Claim, Verdict]:
+    other = other_task(task)
     claim = Claim(
-        ident,
+        f"{task}_set",
         f"Disabling the {task} circuit lowers {task} accuracy and leaves {other} intact.",
         PAPER,
         "abstract",
         "up to 15 % with the other intact" if task == "recall" else "a comparable margin",
-        f"drop of {task} accuracy without the {task} set; reproduced: the drop beyond {other}'s lies above 0 with its "
-        f"interval and {other} loses at most {INTACT:.0%}",
+        f"drop of {task} accuracy without the {task} set; reproduced: its excess over {other}'s drop lies above 0 with "
+        f"its interval, beats matched random sets (p <= alpha), and {other} loses at most {INTACT:.0%}",
     )
-    drop, lost = main[own], main[off]
+    own, off, side = columns
+    drop, lost, p = main[own], main[off], matched_random_p(main[side], null)
     selective = main[f"{side}_low"] > 0
-    outcome = "reproduced" if selective and lost <= INTACT else "same direction" if selective else "not reproduced"
+    whole = selective and p <= alpha and lost <= INTACT
+    outcome = "reproduced" if whole else "same direction" if selective else "not reproduced"
     reason = f"{task} loses {drop:.1%}, {other} {lost:.1%} [{main[f'{off}_low']:.1%}, {main[f'{off}_high']:.1%}]."
-    null = drops[task, task]
-    control = {f"matched random sets, mean drop of {null['sets']}": null["drop"], f"{other} without the set": lost}
+    control = {
+        f"matched random sets, mean drop of {len(null)}": null_drop,
+        "p of the excess, matched random": p,
+        f"{other} without the set": lost,
+    }
     return claim, Verdict(outcome, reason, drop, main["prompts"], (main[f"{own}_low"], main[f"{own}_high"]), control)
 
 
@@ -106,9 +112,8 @@ def _neurons_weaker(rows: Mapping) -> tuple[Claim, Verdict]:
         PAPER,
         "abstract",
         None,
-        "dissociation index of sets of neurons alone against sets of heads alone; reproduced: the neurons' "
-        "interval lies "
-        "below the heads'",
+        "dissociation index of sets of neurons alone against sets of heads alone; reproduced: the neurons' interval "
+        "lies below the heads'",
     )
     if ("neurons", "unseen", "accuracy") not in rows:
         return claim, Verdict("not testable here", "The model has no neurons outside experts.")
@@ -123,31 +128,6 @@ def _neurons_weaker(rows: Mapping) -> tuple[Claim, Verdict]:
         neurons["prompts"],
         (neurons["index_low"], neurons["index_high"]),
         {"heads alone": heads["index"], "matched random neurons, 95th percentile": neurons["null_95"]},
-    )
-
-
-def _generalises(rows: Mapping, level: str) -> tuple[Claim, Verdict]:
-    claim = Claim(
-        "same_passage",
-        "The separation is one of tasks, not of prompts: it holds where both tasks are asked over the same passage.",
-        "ours",
-        "control of the design",
-        None,
-        "index of the same sets where recall prompts show the reasoning passage too; reproduced: its interval "
-        "lies above 0",
-    )
-    row = rows.get((level, "transfer", "accuracy"))
-    if row is None:
-        return claim, Verdict("not testable here", "Too few such prompts are answered in both tasks.")
-    outcome = "reproduced" if row["index_low"] > 0 else "same direction" if row["index"] > 0 else "not reproduced"
-    base = rows[level, "unseen", "accuracy"]["index"]
-    return claim, Verdict(
-        outcome,
-        f"Against {base:+.2f} with passages in reasoning prompts alone.",
-        row["index"],
-        row["prompts"],
-        (row["index_low"], row["index_high"]),
-        {"without the passage": base},
     )
 
 
@@ -182,7 +162,7 @@ def _neuron_share(authors: Stage) -> tuple[Claim, Verdict]:
     )
 
 
-def _layers(authors: Stage, config: RecallConfig) -> tuple[Claim, Verdict]:
+def _layers(authors: Stage) -> tuple[Claim, Verdict]:
     claim = Claim(
         "layer_share",
         "Most layers are specialised: 15 for recall, 3 for reasoning, 10 mixed of 28.",

@@ -19,8 +19,7 @@ __all__ = ["authors", "selective"]
 def selective(subject: Subject, told: Told) -> StageOutput:
     """Which neurons respond to the task, in the trained network, an untrained one and under shuffled labels."""
     testing, seed = subject.config.testing, subject.config.seed
-    if not all(set(TASKS.values()) <= set(subject.cells(p)) for p in ("selectivity", "replication")):
-        why = f"too few prompts with '{subject.config.prompts.transfer}' passages are answered in both tasks"
+    if why := _left_out(subject):
         return StageOutput(values={"selectivity_left_out": why})
     parts = {
         part: one_skeleton_each({c: subject.cases(part, c) for c in TASKS.values()})
@@ -38,6 +37,15 @@ def selective(subject: Subject, told: Told) -> StageOutput:
         told((k + 1) / 3)
     found["shuffled labels"] = statistics(subject.model, parts["selectivity"], **common, shuffled=True)
     return StageOutput(tables={"flagged": flag_rows(found, held_out, authors)}, values={"selectivity_left_out": None})
+
+
+def _left_out(subject: Subject) -> str:
+    """Return why there is nothing to correlate, or an empty string."""
+    if not any(site.kind == "mlp.neurons" for site in subject.space):
+        return "the model has no neurons outside experts"
+    if not (subject.has("selectivity") and subject.has("replication")):
+        return f"too few prompts with '{subject.config.prompts.transfer}' passages are answered in both tasks"
+    return ""
 
 
 def authors(subject: Subject) -> StageOutput:

@@ -87,20 +87,20 @@ def run(config: RecallConfig, record: Record, progress: Callable[[int, int, str]
 
     # score every unit, and check the estimates against exact patching
     scored = step("scores", lambda told: score.scores(subject, told), asked)
-    checked = step("checks", lambda told: score.checks(subject, scored, told), asked, scored)
+    step("checks", lambda told: score.checks(subject, scored, told), asked, scored)
     step("edges", lambda told: score.edges(subject, told), asked)
 
     # choose on validation prompts, then test on others, beside the nulls
-    chosen = step("sets", lambda told: separate.sets(subject, scored, told), scored)
-    nulls = step("nulls", lambda told: separate.nulls(subject, chosen, told), chosen)
-    tested = step("test", lambda told: separate.test(subject, chosen, nulls, told), chosen, nulls)
-    step("growth", lambda told: separate.growth(subject, scored, chosen, told), scored, chosen)
-    shuffled = step("shuffled", lambda told: separate.shuffled(subject, scored, chosen, told), scored, chosen)
+    chosen = step("sets", lambda told: separate.sets(subject, scored, told), asked, scored)
+    nulls = step("nulls", lambda told: separate.nulls(subject, chosen, told), asked, chosen)
+    tested = step("test", lambda told: separate.test(subject, chosen, nulls, told), asked, chosen, nulls)
+    step("growth", lambda told: separate.growth(subject, scored, chosen, told), asked, scored, chosen)
+    shuffled = step("shuffled", lambda told: separate.shuffled(subject, scored, chosen, told), asked, scored, chosen)
 
     # correlation, and what it is worth
     flagged = step("selectivity", lambda told: correlate.selective(subject, told), asked)
     authors = step("authors", lambda told: correlate.authors(subject), asked)
 
-    for claim, verdict in judge(config, tested, nulls, shuffled, flagged, authors, checked):
+    for claim, verdict in judge(config, tested, nulls, shuffled, flagged, authors):
         record.judge(claim, verdict)
     record.views(views(record, config))

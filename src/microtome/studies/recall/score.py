@@ -25,7 +25,7 @@ __all__ = ["checks", "edges", "scores"]
 def scores(subject: Subject, told: Told) -> StageOutput:
     """Every unit's share in both tasks by three estimates, and the same with task labels shuffled among prompts."""
     found, config = [], subject.config
-    for k, (task, cases) in enumerate(subject.tasks("discovery", TASKS).items()):
+    for k, (task, cases) in enumerate(subject.tasks("discovery").items()):
         rng = generator(config.seed, "shuffled labels", task)
         halves = np.arange(len(cases)) < len(cases) // 2
         subsets = np.stack([rng.permutation(halves) for _ in range(config.testing.shuffles)])
@@ -48,15 +48,15 @@ def scores(subject: Subject, told: Told) -> StageOutput:
 def checks(subject: Subject, scored: Stage, told: Told) -> StageOutput:
     """Every head and a sample of neurons patched exactly: do the estimates rank units rightly?"""
     rows, points, space = [], [], subject.space
-    sample, rng = scored.array("unit_scores"), generator(subject.config.seed, "checked")
+    found, rng = scored.array("unit_scores"), generator(subject.config.seed, "checked")
     every = sum(space.values())
-    wanted = {"heads": sample_units(sample[:, 0], space, "attn.heads", every, rng)}
+    wanted = {"heads": sample_units(found[:, 0], space, "attn.heads", every, rng)}
     if any(s.kind == "mlp.neurons" for s in space):
         n = subject.config.selection.checked_neurons
-        wanted["neurons"] = sample_units(sample.reshape(-1, every), space, "mlp.neurons", n, rng)
+        wanted["neurons"] = sample_units(found.reshape(-1, every), space, "mlp.neurons", n, rng)
     steps = [(task, kind) for task in TASKS for kind in wanted]
     for k, (task, kind) in enumerate(steps):
-        units, cases = wanted[kind], subject.tasks("discovery", TASKS)[task]
+        units, cases = wanted[kind], subject.tasks("discovery")[task]
         exact = exact_scores(
             subject.model,
             cases,
@@ -66,7 +66,7 @@ def checks(subject: Subject, scored: Stage, told: Told) -> StageOutput:
             told=lambda x, k=k: told((k + x) / len(steps)),
         )
         held = flat({s: np.isin(np.arange(n), units.at(s)) for s, n in space.items()}, space)
-        estimates = sample[list(TASKS).index(task)][:, held]
+        estimates = found[list(TASKS).index(task)][:, held]
         rows += [{"task": task, "units": kind, **row} for row in agreement(estimates, exact, METHODS)]
         points += [
             {
@@ -92,7 +92,7 @@ def edges(subject: Subject, told: Told) -> StageOutput:
     selection = subject.config.selection
     rows: list[dict] = []
     values: dict[str, object] = {"edges_left_out": None}
-    for k, (task, cases) in enumerate(subject.tasks("discovery", TASKS).items()):
+    for k, (task, cases) in enumerate(subject.tasks("discovery").items()):
         if not selection.checked_edges:
             values["edges_left_out"] = "selection.checked_edges is 0"
             break

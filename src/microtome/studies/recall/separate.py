@@ -23,9 +23,9 @@ from microtome.studies.recall.testing import (
     drop_rows,
     growth_rows,
     neutral_kl,
-    null_indices,
+    pair_drops,
     random_twins,
-    write_norms,
+    sides,
 )
 
 MAIN = "heads and neurons"
@@ -40,7 +40,7 @@ def sets(subject: Subject, scored: Stage, told: Told) -> StageOutput:
         scored.array("unit_scores"), subject.space, METHODS, selection.head_shares, selection.neuron_shares
     )
     chosen, rows = choose(
-        subject.model, found, subject.tasks("validation", TASKS), subject.reference, **subject.engine, told=told
+        subject.model, found, subject.tasks("validation"), subject.reference, **subject.engine, told=told
     )
     plain = {
         level: {task: _plain(candidate) for task, candidate in by_task.items()} for level, by_task in chosen.items()
@@ -102,13 +102,13 @@ def _units(by_task: Mapping[str, Candidate]) -> dict[str, Units]:
 def nulls(subject: Subject, chosen: Stage, told: Told) -> StageOutput:
     """The dissociation index of matched random pairs of sets, on the prompts that the verdicts rest on."""
     testing, rows, drops = subject.config.testing, [], []
-    norms, cases = write_norms(subject.model, subject.space), subject.tasks("unseen", TASKS)
+    norms, cases = subject.norms, subject.tasks("unseen")
     found = chosen_candidates(chosen)
     for k, (level, by_task) in enumerate(found.items()):
         n = testing.null_sets if level == MAIN or len(found) == 1 else testing.level_nulls
         rng = generator(subject.config.seed, "matched random", level)
         pairs = random_twins(_units(by_task), subject.space, norms, n, rng)
-        index, mean = null_indices(
+        lost = pair_drops(
             subject.model,
             pairs,
             cases,
@@ -116,40 +116,48 @@ def nulls(subject: Subject, chosen: Stage, told: Told) -> StageOutput:
             **subject.engine,
             told=lambda x, k=k: told((k + x) / len(found)),
         )
-        rows += [{"level": level, "draw": i, "index": float(v)} for i, v in enumerate(index)]
+        rows += [{"level": level, **row} for row in _null_rows(lost)]
         drops += [
             {
                 "level": level,
-                "set": key.split("/")[0],
-                "task": key.split("/")[1],
+                "set": name,
+                "task": task,
                 "drop": float(v.mean()),
                 "low": float(np.quantile(v, 0.025)),
                 "high": float(np.quantile(v, 0.975)),
                 "sets": n,
             }
-            for key, v in mean.items()
+            for (name, task), v in lost.items()
         ]
     return StageOutput(tables={"matched_random": rows, "matched_drops": drops})
+
+
+def _null_rows(lost: Mapping[tuple[str, str], np.ndarray]) -> list[dict]:
+    """One row per pair of sets: its index and the side of each set."""
+    by_set = sides(lost)
+    columns = {"index": sum(by_set.values()), **{f"{task}_side": v for task, v in by_set.items()}}
+    n = len(columns["index"])
+    return [{"draw": i, **{name: float(v[i]) for name, v in columns.items()}} for i in range(n)]
 
 
 def test(subject: Subject, chosen: Stage, nulls: Stage, told: Told) -> StageOutput:
     """The double dissociation of each level on test prompts, every drop behind it, and the cost on neutral text."""
     testing, rows, found = subject.config.testing, [], chosen_candidates(chosen)
-    parts = [p for p in ("unseen", "test", "transfer") if set(TASKS.values()) <= set(subject.cells(p))]
+    parts = [p for p in ("unseen", "test", "transfer") if subject.has(p)]
     steps = [(level, part) for level in found for part in parts]
     for k, (level, part) in enumerate(steps):
         draws = np.array([r["index"] for r in nulls.rows("matched_random") if r["level"] == level])
         results = dissociations(
             subject.model,
             _units(found[level]),
-            subject.tasks(part, TASKS),
+            subject.tasks(part),
             subject.reference,
             draws if part == "unseen" else None,
             **subject.engine,
             seed=derive(subject.config.seed, "dissociation", level, part),
             draws=testing.draws,
         )
-        prompts = sum(len(cases) for cases in subject.tasks(part, TASKS).values())
+        prompts = sum(len(cases) for cases in subject.tasks(part).values())
         named = {"level": level, "part": part, "prompts": prompts}
         rows += [{**named, "outcome": outcome, **_flat_result(result)} for outcome, result in results.items()]
         told(0.5 * (k + 1) / len(steps))
@@ -168,7 +176,7 @@ def test(subject: Subject, chosen: Stage, nulls: Stage, told: Told) -> StageOutp
     twin = random_twins(
         main,
         subject.space,
-        write_norms(subject.model, subject.space),
+        subject.norms,
         1,
         generator(subject.config.seed, "neutral"),
     )[0]
@@ -206,13 +214,13 @@ def growth(subject: Subject, scored: Stage, chosen: Stage, told: Told) -> StageO
         claims[task] = {site: by_site[site] for site in neurons}
     total = sum(neurons.values())
     sizes = sorted({max(1, round(total * x)) for x in (0.0005, 0.003, 0.01, 0.03, 0.1)})
-    norms, rng = write_norms(subject.model, subject.space), generator(subject.config.seed, "growth")
+    norms, rng = subject.norms, generator(subject.config.seed, "growth")
     rows = growth_rows(
         subject.model,
         claims,
         sizes,
         lambda pair: random_twins(pair, neurons, norms, 10, rng),
-        subject.tasks("unseen", TASKS),
+        subject.tasks("unseen"),
         subject.reference,
         **subject.engine,
         seed=subject.config.seed,
@@ -231,7 +239,5 @@ def shuffled(subject: Subject, scored: Stage, chosen: Stage, told: Told) -> Stag
             claim = task_claims(mixed[:, METHODS.index(c.method)])[task]
             sets[task] = top_units(unflat(claim, subject.space), c.heads, c.neurons)
         pairs.append(sets)
-    index, _ = null_indices(
-        subject.model, pairs, subject.tasks("unseen", TASKS), subject.reference, **subject.engine, told=told
-    )
-    return StageOutput(tables={"shuffled_sets": [{"draw": i, "index": float(v)} for i, v in enumerate(index)]})
+    lost = pair_drops(subject.model, pairs, subject.tasks("unseen"), subject.reference, **subject.engine, told=told)
+    return StageOutput(tables={"shuffled_sets": _null_rows(lost)})

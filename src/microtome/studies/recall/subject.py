@@ -12,10 +12,11 @@ from microtome.core.site import Site
 from microtome.core.units import Units
 from microtome.data.puzzles import Cell, Puzzle
 from microtome.models.model import Model
+from microtome.models.writes import unit_writes, write_norms
 from microtome.models.zoo.untrained import untrained
 from microtome.studies.recall.ablations import Reference, reference_of, unit_space
 from microtome.studies.recall.config import RecallConfig
-from microtome.studies.recall.prompts import Cases, Drawn, cases_of
+from microtome.studies.recall.prompts import TASKS, Cases, Drawn, cases_of
 
 __all__ = ["Subject", "fingerprint", "load_subject"]
 
@@ -86,9 +87,13 @@ class Subject:
         """Return the cells in which at least sixteen prompts of a part are kept."""
         return [cell for cell in Cell if len(self._puzzles.get((part, cell), ())) >= 16]
 
-    def tasks(self, part: str, tasks: Mapping[str, Cell]) -> dict[str, Cases]:
+    def tasks(self, part: str) -> dict[str, Cases]:
         """Return the prompts of both tasks in a part."""
-        return {task: self.cases(part, cell) for task, cell in tasks.items()}
+        return {task: self.cases(part, cell) for task, cell in TASKS.items()}
+
+    def has(self, part: str) -> bool:
+        """Whether a part holds enough prompts of both tasks."""
+        return set(TASKS.values()) <= set(self.cells(part))
 
     @cached_property
     def space(self) -> dict[Site, int]:
@@ -102,21 +107,24 @@ class Subject:
         return reference_of(self.model, cases, list(self.space), self.config.batch)
 
     @cached_property
+    def norms(self) -> dict[Site, np.ndarray]:
+        """Norm of every unit's writing weights."""
+        return {site: write_norms(self.model, site).numpy() for site in self.space}
+
+    @cached_property
     def untrained(self) -> Model:
         """The untrained twin: same structure, fresh weights."""
         return Model.load(untrained(self.model.module, self.config.seed), tokenizer=self.model.tokenizer)
 
     def writes(self, units: Units, k: int = 3) -> dict[tuple[Site, int], str]:
         """Return the tokens each neuron pushes up most when it is positive (its writing weights through the head)."""
-        names = dict(self.model.module.named_parameters(remove_duplicate=False))
-        head = names[self.model.weights[Site("head.weight")]].detach().float()
+        head = self.model.module.get_submodule(self.model.anatomy.head)
         said = {}
         for site, index in units.items():
             if site.kind != "mlp.neurons":
                 continue
-            down = names[self.model.weights[Site(f"blocks.{site.block}.mlp.down.weight")]].detach().float()
-            columns = down[:, index.tolist()] if down.shape[0] == head.shape[1] else down[index.tolist()].T
-            best = (head @ columns).topk(k, dim=0).indices.T.tolist()
-            for i, tokens in zip(index.tolist(), best, strict=True):
-                said[site, i] = " ".join(np.array([self.model.tokenizer.decode([t]).strip() for t in tokens]))
+            with torch.no_grad():
+                pushed = head(unit_writes(self.model, site, index.tolist())[:, 0])
+            for i, tokens in zip(index.tolist(), pushed.topk(k, dim=1).indices.tolist(), strict=True):
+                said[site, i] = " ".join(self.model.tokenizer.decode([t]).strip() for t in tokens)
         return said

@@ -16,7 +16,7 @@ from microtome.core.seeds import generator
 from microtome.core.site import Site
 from microtome.core.units import Units
 from microtome.engine.run import run
-from microtome.measures.dissociation import Dissociation, Outcomes, dissociation_index, double_dissociation
+from microtome.measures.dissociation import Dissociation, Outcomes, double_dissociation
 from microtome.measures.outputs import KL
 from microtome.measures.resampling import bootstrap_mean
 from microtome.models.model import Model
@@ -24,21 +24,9 @@ from microtome.studies.recall.ablations import ABLATIONS, Reference, Told, ablat
 from microtome.studies.recall.choosing import ACCURACY, other_task
 from microtome.studies.recall.prompts import TASKS, Cases
 
-__all__ = ["dissociations", "drop_rows", "growth_rows", "neutral_kl", "null_indices", "random_twins", "write_norms"]
+__all__ = ["dissociations", "drop_rows", "growth_rows", "neutral_kl", "pair_drops", "random_twins", "sides"]
 
 DIFFERENCE = 0
-
-
-def write_norms(model: Model, space: Mapping[Site, int]) -> dict[Site, np.ndarray]:
-    """Return how large each unit's writing weights are: the norm of its column(s) of the projection that reads it."""
-    names = dict(model.module.named_parameters(remove_duplicate=False))
-    norms = {}
-    for site, n in space.items():
-        which = "attn.o" if site.kind == "attn.heads" else "mlp.down"
-        weight = names[model.weights[Site(f"blocks.{site.block}.{which}.weight")]].detach().double()
-        weight = weight if weight.shape[0] == model.anatomy.d_model and weight.shape[1] % n == 0 else weight.T
-        norms[site] = weight.reshape(weight.shape[0], n, -1).pow(2).sum((0, 2)).sqrt().cpu().numpy()
-    return norms
 
 
 def random_twins(
@@ -114,7 +102,7 @@ def dissociations(
     return results
 
 
-def null_indices(
+def pair_drops(
     model: Model,
     pairs: Sequence[Mapping[str, Units]],
     cases: Mapping[str, Cases],
@@ -123,20 +111,22 @@ def null_indices(
     size: int,
     budget: str,
     told: Told,
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Return the dissociation index of each pair of sets [pairs], and the mean drops by "set/task", each [pairs]."""
-    drops, mean = {}, {}
-    for k, task in enumerate(TASKS):
-        other = other_task(task)
-        sets = [p[task] for p in pairs] + [p[other] for p in pairs]
+) -> dict[tuple[str, str], np.ndarray]:
+    """Return (whose set, task asked) -> mean drop of accuracy without the set, for each pair of sets, [pairs]."""
+    drops = {}
+    for k, (task, own) in enumerate(cases.items()):
+        sets = [pair[name] for name in TASKS for pair in pairs]
         effects, base = without(
-            model, cases[task], sets, reference, size=size, budget=budget, told=lambda x, k=k: told((k + x) / 2)
+            model, own, sets, reference, size=size, budget=budget, told=lambda x, k=k: told((k + x) / len(cases))
         )
-        accuracy, intact = effects[0, :, :, ACCURACY], base[:, ACCURACY]
-        drops[task] = (intact, accuracy[: len(pairs)], accuracy[len(pairs) :])
-        mean[f"{task}/{task}"] = (intact - accuracy[: len(pairs)]).mean(1)
-        mean[f"{other}/{task}"] = (intact - accuracy[len(pairs) :]).mean(1)
-    return dissociation_index(*(Outcomes(*drops[task]) for task in TASKS)), mean
+        lost = (base[:, ACCURACY] - effects[0, :, :, ACCURACY]).mean(1).reshape(len(TASKS), len(pairs))
+        drops |= {(name, task): x for name, x in zip(TASKS, lost, strict=True)}
+    return drops
+
+
+def sides(drops: Mapping[tuple[str, str], np.ndarray]) -> dict[str, np.ndarray]:
+    """Return for each set what it costs its own task beyond the other, [pairs]; their sum is the index."""
+    return {task: drops[task, task] - drops[task, other_task(task)] for task in TASKS}
 
 
 def drop_rows(

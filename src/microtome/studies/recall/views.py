@@ -1,7 +1,9 @@
 """What the report shows, in the order in which a reader would ask for it."""
 
 from microtome.records import Record
+from microtome.studies.recall import located_views as located
 from microtome.studies.recall.config import RecallConfig
+from microtome.studies.recall.located_views import BOOTSTRAP
 
 __all__ = ["CELLS", "views"]
 
@@ -11,31 +13,29 @@ CELLS = {
     "latent_2hop": "latent: weights, 2 hops",
     "context_2hop": "reasoning: passage, 2 hops",
 }
-BOOTSTRAP = "95 % bootstrap, clustered by pair of countries and skeleton"
 
 
 def views(record: Record, config: RecallConfig) -> list[dict]:
     """Return the views of a run that has all its stages."""
     tables = set(record.tables)
     level = "heads and neurons" if record.value("neurons") else "heads"
-    shown = [
+    return [
         _question(record, config),
         _dissociation(record, level),
         _drops(record),
         _levels(record),
-        _answers(record),
-        *([_reading(record)] if "reading" in tables else []),
-        *_maps(record),
-        _lens(record),
+        located.answers(record),
+        located.reading(record),
+        *located.maps(record),
+        located.lens(record),
         *([_growth(record)] if "growth" in tables else []),
-        *_checks(record, tables),
-        *([_flagged(record)] if "flagged" in tables else []),
-        _authors(record),
+        *located.checks(record, tables),
+        *([located.flagged(record)] if "flagged" in tables else []),
+        *([located.authors(record)] if record.rows("authors") else []),
         _units(level),
-        *([_edges()] if "edges" in tables else []),
+        *([located.edges()] if "edges" in tables else []),
         _neutral(record),
     ]
-    return shown
 
 
 def _question(record: Record, config: RecallConfig) -> dict:
@@ -53,6 +53,9 @@ def _question(record: Record, config: RecallConfig) -> dict:
         "is to set "
         "it to its mean over prompts of all four cells.",
     ]
+    reasons = {"edges": "edges_left_out", "the growth of neuron sets": "growth_left_out",
+               "selectivity": "selectivity_left_out"}  # fmt: skip
+    lines += [f"Left out: {what}, because {why}." for what, name in reasons.items() if (why := record.value(name))]
     return {"kind": "text", "title": "What was asked", "caption": "\n\n".join(lines)}
 
 
@@ -159,142 +162,6 @@ def _levels(record: Record) -> dict:
     }
 
 
-def _answers(record: Record) -> dict:
-    n = min(r["asked"] for r in record.rows("answers"))
-    return {
-        "kind": "intervals",
-        "title": "What the model can do, before anything is chosen",
-        "caption": "Share of whole answers that greedy decoding gets right. Only prompts answered right together with "
-        "their counterfactual are used further; the table `answers` has how many.",
-        "table": "answers",
-        "where": {"part": ["discovery", "test", "unseen", "transfer"]},
-        "encodings": {
-            "group": "cell",
-            "value": "whole_answer",
-            "low": "low",
-            "high": "high",
-            "series": "part",
-            "control": "commonest_answer",
-            "n": "asked",
-        },
-        "labels": {"group": "cell", "value": "accuracy (fraction)", "series": "prompts"},
-        "n": f"at least {n} prompts a cell",
-        "interval": "95 % Wilson",
-        "control": "always giving the commonest answer (grey)",
-        "options": {"reference": 0},
-    }
-
-
-def _reading(record: Record) -> dict:
-    n = record.rows("reading")[0]["n"]
-    return {
-        "kind": "bars",
-        "title": "Where passage and weights disagree, which does the model follow?",
-        "caption": "Passages about real places with the answers swapped.",
-        "table": "reading",
-        "encodings": {"x": "cell", "y": "share", "low": "low", "high": "high", "series": "answer", "n": "n"},
-        "labels": {"x": "cell", "y": "answers (fraction)", "series": "the answer given is"},
-        "n": n,
-        "interval": "95 % Wilson",
-        "control": "the other route's answer, beside it",
-    }
-
-
-def _maps(record: Record) -> list[dict]:
-    n = min(r["n"] for r in record.rows("layers"))
-    control = "0: positions before the entity are the same in both runs; 1: the whole stream is restored"
-    first = record.rows("tokens")[0]
-    common = {
-        "x": "position",
-        "y": "layer",
-        "color": "recovery",
-        "facet": "cell",
-        "low": "recovery_low",
-        "high": "recovery_high",
-        "n": "n",
-    }
-    site = {
-        "resid_pre": "Where the answer travels: the residual stream, layer by position",
-        "attn.out": "Which attention layers move it",
-        "mlp.out": "Which MLPs look it up",
-    }
-    maps = [
-        {
-            "kind": "heatmap",
-            "title": title,
-            "table": "layers",
-            "where": {"site": name},
-            "encodings": common,
-            "caption": "Recovered logit difference when one layer and position of the counterfactual's run "
-            "takes its value "
-            f"from the prompt's run ({name}); 1 is all of it. Positions by class: the entity asked about, the "
-            f"word that "
-            "carries the relation, what stands between, the last token.",
-            "labels": {"x": "position", "y": "layer", "color": "recovery (fraction)"},
-            "options": {"scale": "signed"},
-            "n": f"at least {n} prompts a cell",
-            "interval": BOOTSTRAP,
-            "control": control,
-        }
-        for name, title in site.items()
-    ]
-    tokens = {
-        "kind": "heatmap",
-        "title": "The same, token by token, for one wording",
-        "table": "tokens",
-        "caption": f"Skeleton {first['skeleton']}; the entity stands in brackets. Residual stream before each layer.",
-        "encodings": {"x": "position", "x_name": "token", "y": "layer", "color": "recovery", "facet": "cell"},
-        "labels": {"x": "position and token", "y": "layer", "color": "recovery (fraction)"},
-        "options": {"scale": "signed", "text": False},
-        "n": f"{min(r['prompts'] for r in record.rows('tokens'))} prompts or more a cell",
-        "control": control,
-    }
-    heads = {
-        "kind": "heatmap",
-        "title": "Head by head: what is lost when one head sees the counterfactual",
-        "table": "heads",
-        "caption": "Loss of logit difference when one head, at all positions, takes its value from "
-        "the counterfactual's run.",
-        "encodings": {
-            "x": "head",
-            "y": "layer",
-            "color": "loss",
-            "facet": "cell",
-            "low": "loss_low",
-            "high": "loss_high",
-            "n": "n",
-        },
-        "labels": {"x": "head", "y": "layer", "color": "loss (fraction)"},
-        "options": {"scale": "signed"},
-        "n": f"at least {min(r['n'] for r in record.rows('heads'))} prompts a cell",
-        "interval": BOOTSTRAP,
-        "control": "0 where a head makes no difference; heads carrying nothing lie there",
-    }
-    return [maps[0], tokens, *maps[1:], heads]
-
-
-def _lens(record: Record) -> dict:
-    return {
-        "kind": "curve",
-        "title": "When the answer can be read off the stream (logit lens)",
-        "table": "lens",
-        "caption": "Probability of the answer's first token when the stream after a block goes straight to the head.",
-        "encodings": {
-            "x": "layer",
-            "y": "probability",
-            "low": "low",
-            "high": "high",
-            "series": "cell",
-            "null": "chance",
-            "n": "n",
-        },
-        "labels": {"x": "block", "y": "probability of the answer", "series": "cell"},
-        "n": f"at least {min(r['n'] for r in record.rows('lens'))} prompts a cell",
-        "interval": BOOTSTRAP,
-        "control": "uniform over the vocabulary (grey)",
-    }
-
-
 def _growth(record: Record) -> dict:
     rows = record.rows("growth")
     return {
@@ -323,87 +190,6 @@ def _growth(record: Record) -> dict:
     }
 
 
-def _checks(record: Record, tables: set[str]) -> list[dict]:
-    rows = record.rows("agreement")
-    said = "; ".join(
-        f"{r['task']}, {r['units']}, {r['method']}: {'none' if r['spearman'] is None else format(r['spearman'], '.2f')}"
-        for r in rows
-    )
-    points = {
-        "kind": "scatter",
-        "title": "Can the estimates be trusted? EAP-IG against exact patching",
-        "table": "checked_units",
-        "caption": f"One point per unit: every head, and a sample of neurons. Spearman of every estimate: {said}.",
-        "encodings": {"x": "exact", "y": "eap_ig", "series": "units", "facet": "task", "label": "unit"},
-        "labels": {
-            "x": "exact effect (share of the logit difference)",
-            "y": "EAP-IG estimate (share)",
-            "series": "units",
-        },
-        "n": sum(r["n"] for r in rows) // 3,
-        "control": "the diagonal: an exact estimate",
-    }
-    if "edges" not in tables:
-        return [points]
-    held = [r for r in record.rows("edges") if r["exact"] is not None]
-    edges = {
-        "kind": "scatter",
-        "title": "The same for edges, against path patching",
-        "table": "edges",
-        "caption": "Edges from heads, MLPs and the embedding to what reads the stream; half of the sample is the "
-        "best-scored edges.",
-        "encodings": {"x": "exact", "y": "eap_ig", "facet": "task", "label": "sender"},
-        "labels": {"x": "exact effect (share of the logit difference)", "y": "EAP-IG estimate (share)"},
-        "n": len(held),
-        "control": "the diagonal: an exact estimate",
-    }
-    return [points, edges]
-
-
-def _flagged(record: Record) -> dict:
-    rows = record.rows("flagged")
-    null = next(r for r in rows if (r["network"], r["statistic"]) == ("untrained", "authors' criteria"))
-    return {
-        "kind": "intervals",
-        "title": f"Correlation: the authors' criteria flag {null['share']:.0%} of the neurons of an untrained network",
-        "caption": "Neuron values at the last token, recall against reasoning over the same passages. The "
-        "statistics used "
-        "here permute task labels within skeletons, ask that task survive beside skeleton, length and relation, "
-        "and that "
-        "the unit replicate on other countries.",
-        "table": "flagged",
-        "encodings": {
-            "group": "statistic",
-            "value": "share",
-            "low": "low",
-            "high": "high",
-            "series": "network",
-            "n": "n",
-        },
-        "labels": {"group": "statistic", "value": "neurons flagged (fraction)", "series": "network"},
-        "n": f"{rows[0]['n']} prompts, {rows[0]['units']:,} neurons",
-        "interval": "95 % Wilson over neurons",
-        "control": "an untrained network and shuffled task labels",
-    }
-
-
-def _authors(record: Record) -> dict:
-    rows = record.rows("authors")
-    return {
-        "kind": "bars",
-        "title": "The authors' statistics on the authors' prompts",
-        "table": "authors",
-        "caption": "The two prompt sets differ in wording, length and kind of answer, and the reasoning answer "
-        "stands in "
-        "its prompt. What an untrained network shows, too, is a difference of templates.",
-        "encodings": {"x": "level", "y": "share", "low": "low", "high": "high", "series": "network", "n": "n"},
-        "labels": {"x": "units", "y": "flagged (fraction)", "series": "network"},
-        "n": f"{rows[0]['n']} prompts",
-        "interval": "95 % Wilson over units",
-        "control": "an untrained network",
-    }
-
-
 def _units(level: str) -> dict:
     return {
         "kind": "table",
@@ -419,19 +205,6 @@ def _units(level: str) -> dict:
             "writes": "writes (neurons)",
         },
         "options": {"limit": 40, "formats": {"recall_share": "+.3f", "reasoning_share": "+.3f"}},
-    }
-
-
-def _edges() -> dict:
-    return {
-        "kind": "table",
-        "title": "The strongest edges",
-        "table": "edges",
-        "caption": "Share of the logit difference that goes when one reader sees one sender as in the "
-        "counterfactual run.",
-        "encodings": {"columns": ["task", "sender", "reader", "eap_ig", "exact"]},
-        "labels": {"eap_ig": "EAP-IG", "exact": "path patching"},
-        "options": {"sort": "-eap_ig", "limit": 16, "formats": {"eap_ig": "+.3f", "exact": "+.3f"}},
     }
 
 
