@@ -13,9 +13,12 @@ _HOMES = {
     "Featurizer": "microtome.core.protocols",
     "Measure": "microtome.core.protocols",
     "Model": "microtome.models.model",
+    "Record": "microtome.records.record",
     "Site": "microtome.core.site",
+    "Study": "microtome.core.study",
     "Units": "microtome.core.units",
     "plan": "microtome.engine.sweep",
+    "render": "microtome.reports.render",
     "run": "microtome.engine.run",
     "sweep": "microtome.engine.sweep",
 }
