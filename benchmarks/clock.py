@@ -1,9 +1,11 @@
 """Timing: candidates alternate in one process, so that drift of the machine meets all of them alike.
 
-Each round runs every candidate once, in an order that rotates from round to round.
+Each round runs every candidate once, in an order that rotates from round to round. Before the clock starts, garbage is
+collected and what earlier candidates wrote is put on the disk, so that none pays for another.
 """
 
 import gc
+import os
 import time
 from collections.abc import Callable, Mapping
 
@@ -35,6 +37,7 @@ def alternate(runs: Mapping[str, Callable[[], object]], rounds: int, device: str
 
 def _once(run: Callable[[], object], device: str) -> float:
     gc.collect()
+    os.sync()
     _wait(device)
     start = time.perf_counter()
     result = run()

@@ -80,6 +80,12 @@ class Site:
         return _pattern(self.path).match(str(other)) is not None
 
 
+def _order(site: Site) -> tuple:
+    """The key sites sort by; handed to `sorted` it is asked once a site, not once a comparison."""
+    return _sort_key(site.path)
+
+
+@lru_cache(maxsize=65536)
 def _sort_key(path: str) -> tuple:
     return tuple((0, int(p), "") if p.isdigit() else (1, 0, p) for p in path.split("."))
 
@@ -118,7 +124,7 @@ def select_sites(patterns: "Iterable[str | Site] | str | Site", known: Iterable[
     Raises:
         SiteError: a pattern names nothing that exists; the message names the nearest address.
     """
-    known = sorted(known)
+    known = sorted(known, key=_order)
     if isinstance(patterns, str | Site):
         patterns = [patterns]
     chosen: dict[Site, None] = {}
@@ -127,7 +133,7 @@ def select_sites(patterns: "Iterable[str | Site] | str | Site", known: Iterable[
         if not found:
             raise SiteError(_no_site(pattern, known))
         chosen.update(dict.fromkeys(found))
-    return sorted(chosen)
+    return sorted(chosen, key=_order)
 
 
 def _no_site(pattern: Site, known: list[Site]) -> str:

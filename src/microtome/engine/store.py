@@ -10,9 +10,9 @@ and a killed capture goes on where it stopped. Padding is not stored. Reading is
 without loading whole shards; each shard's checksum is verified when it is first opened.
 """
 
-import hashlib
 import json
 import os
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +31,7 @@ from microtome.models.model import Model
 
 __all__ = ["ActivationStore", "capture"]
 
-VERSION = 1
+VERSION = 2
 
 
 def capture(
@@ -71,7 +71,7 @@ def capture(
         parts: dict[str, Tensor] = {}
 
         def take(site, x, batch=batch, parts=parts):
-            parts[str(site)] = x.flatten(2)[batch.mask].to(dtype).cpu()
+            parts[str(site)] = x.flatten(2).to(dtype)[batch.mask].cpu()
 
         run(model, batch, read=[i.site for i in infos], logits="none", sink=take)
         items, positions = batch.mask.nonzero(as_tuple=True)
@@ -131,7 +131,7 @@ class _Writer:
         part = self.path / (name + ".part")
         save_file(tensors, part)
         os.replace(part, self.path / name)
-        self.manifest["shards"].append({"file": name, "tokens": self.held, "blake2b": _checksum(self.path / name)})
+        self.manifest["shards"].append({"file": name, "tokens": self.held, "crc32": _checksum(self.path / name)})
         self.manifest |= {"batches": self.batches, "items": self.items}
         self.parts, self.index, self.held = [], [], 0
         self._save()
@@ -165,8 +165,12 @@ class _Writer:
 
 
 def _checksum(path: Path) -> str:
+    """CRC-32 of a file: finds damage at a fifth of the cost of a cryptographic digest."""
+    crc = 0
     with path.open("rb") as f:
-        return hashlib.file_digest(f, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        while block := f.read(1 << 22):
+            crc = zlib.crc32(block, crc)
+    return f"{crc:08x}"
 
 
 def _manifest(path: Path) -> dict:
@@ -264,7 +268,7 @@ class ActivationStore:
         if shard["file"] not in self._checked:
             if not file.is_file():
                 raise StoreError(f"Shard '{file}' is missing; capture the store again.")
-            if _checksum(file) != shard["blake2b"]:
+            if _checksum(file) != shard["crc32"]:
                 raise StoreError(f"Shard '{file}' is damaged (checksum differs from the manifest); capture it again.")
             self._checked.add(shard["file"])
         try:
