@@ -3,7 +3,8 @@
 A template is a cue that ends right before its answer: `People in {e} pay with the` -> ` euro`. A cue followed by its
 answer and a full stop is a statement, so facts in a passage and questions at its end share one list. `{e}` is a
 country or a city (the question then takes one hop or two), and the word between stars carries the relation. Held-out
-wording recombines words of the training wording: it tests the fact, not an unseen word.
+wording recombines words of the training wording, and ends in a word after which training gives that relation's answers:
+it tests the fact, not an unseen word or a turn of phrase that goes on otherwise.
 """
 
 import re
@@ -44,7 +45,7 @@ _CUES = {
         # held out
         "Children in {e} *speak*",
         "In {e} the *language* is",
-        "Books in {e} *teach* you",
+        "Books in {e} use the *language* called",
         "The *language* people in {e} use is",
     ),
     "continent": (
