@@ -4,6 +4,7 @@ import pickle
 
 import pytest
 import torch
+from transformers.utils import logging
 
 import tiny
 from close import EXACT, FLOAT32, largest
@@ -82,6 +83,38 @@ def test_empty_batches_are_refused(tiny_model):
         tiny_model("llama").batch_ids([])
     with pytest.raises(DataError, match="row 1 with no tokens"):
         tiny_model("llama").batch_ids([[1], []])
+
+
+def bars(capfd) -> list[str]:
+    said = capfd.readouterr().err
+    return [name for name in ("Loading weights", "Writing model shards") if name in said]
+
+
+def test_local_folders_are_read_and_written_without_progress_bars_and_the_users_setting_stands(tmp_path, capfd):
+    module = tiny.build("llama", dtype=torch.float32)
+    seen = []
+    earlier = logging.set_tqdm_hook(
+        lambda factory, args, kwargs: seen.append(kwargs["desc"]) or factory(*args, **kwargs)
+    )
+    try:
+        module.save_pretrained(tmp_path / "plain")
+        assert bars(capfd) == ["Writing model shards"]  # the control: transformers' own way shows it
+        model = Model.load(str(tmp_path / "plain"))
+        export_edited(model, [Edit("head.weight", Scale(2.0))], tmp_path / "edited")
+        with pytest.raises(ModelError, match="holds a pickle"):
+            Model.load(str(pickled(tmp_path / "pickle")))
+        assert bars(capfd) == [] and seen == ["Writing model shards"] and logging.is_progress_bar_enabled()
+        type(module).from_pretrained(tmp_path / "edited")
+        assert bars(capfd) == ["Loading weights"] and seen[1:] == ["Loading weights"]  # even after a load that failed
+    finally:
+        logging.set_tqdm_hook(earlier)
+
+
+def pickled(folder):
+    """A folder whose checkpoint runs code when it is read."""
+    tiny.build("llama").config.save_pretrained(folder)
+    torch.save(Hostile(), folder / "pytorch_model.bin")
+    return folder
 
 
 PLACES = ("model.embed_tokens", "model.layers.0", "model.layers.1", "model.layers.2", "model.norm", "model.rotary_emb")

@@ -157,8 +157,9 @@ def test_the_card_says_what_was_measured():
 
 
 @pytest.mark.slow  # examines every part of the exam
-def test_a_build_writes_its_card_from_the_stored_weights(tmp_path):
+def test_a_build_writes_its_card_from_the_stored_weights(tmp_path, capfd):
     assert build_atlas(0, tmp_path, steps=1, questions=8) == tmp_path
+    assert capfd.readouterr().err == ""  # no progress bars of transformers
     said = (tmp_path / "README.md").read_text()
     assert said.startswith("# zoo:atlas\n") and "| recall, held-out wording | 8 |" in said
     assert "1 updates of 32 documents, seed 0" in said

@@ -13,6 +13,7 @@ from microtome.core.errors import EditError
 from microtome.engine.edit import Edit
 from microtome.engine.run import edited_weights
 from microtome.models.model import Model
+from microtome.models.quiet import without_progress_bars
 
 __all__ = ["export_edited"]
 
@@ -50,7 +51,8 @@ def export_edited(model: Model, edits: Sequence[Edit], folder: str | Path) -> Pa
     config.tie_word_embeddings = bool(getattr(config, "tie_word_embeddings", False)) and not _unties(model, changed)
     twin = type(model.module)(config).to(model.dtype)
     twin.load_state_dict({**model.module.state_dict(), **changed})
-    twin.save_pretrained(folder)
+    with without_progress_bars():
+        twin.save_pretrained(folder)
     if model.tokenizer is not None:
         model.tokenizer.save_pretrained(folder)
     manifest = {"source": model.name, "edits": [{"site": str(e.site), "value": type(e.value).__name__} for e in edits]}

@@ -1,6 +1,7 @@
 """Load from a Hub id, a local folder or the zoo: safetensors or `weights_only` unpickling; no remote code unasked."""
 
 import pickle
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -8,6 +9,7 @@ import transformers
 from torch import nn
 
 from microtome.core.errors import ModelError
+from microtome.models.quiet import without_progress_bars
 
 __all__ = ["load_parts"]
 
@@ -35,7 +37,8 @@ def load_parts(
         options["use_safetensors"] = False
     try:
         config = transformers.AutoConfig.from_pretrained(source, **common)
-        module = _class_for(config).from_pretrained(source, config=config, **common, **options)
+        with without_progress_bars() if path.is_dir() else nullcontext():
+            module = _class_for(config).from_pretrained(source, config=config, **common, **options)
     except pickle.UnpicklingError as error:
         raise ModelError(f"Model '{source}' holds a pickle that runs code; convert it to safetensors first.") from error
     except OSError as error:

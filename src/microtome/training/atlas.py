@@ -20,6 +20,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from microtome.data.atlas import Document, Mix, documents, fillers, load_facts, nonce_names, templates
 from microtome.data.atlas.templates import RELATIONS
+from microtome.models.quiet import without_progress_bars
 from microtome.training.card import Build, write_card
 from microtome.training.loop import Batch, Schedule, train
 
@@ -175,7 +176,8 @@ def train_atlas(
         checkpoint=checkpoint,
         progress=progress,
     )
-    module.to(torch.float16).save_pretrained(folder)
+    with without_progress_bars():
+        module.to(torch.float16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     checkpoint.unlink(missing_ok=True)
     return Build(seed, steps, BATCH, seconds)

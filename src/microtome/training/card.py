@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from microtome.data.atlas import TWO_HOP_RELATIONS, documents, load_facts, two_hop_split
 from microtome.data.atlas.audit import Audit, audit
+from microtome.models.quiet import without_progress_bars
 from microtome.training.exam import Row, evaluate_atlas
 
 __all__ = ["Build", "card", "write_card"]
@@ -50,7 +51,8 @@ def write_card(folder: Path | str, build: Build, *, questions: int | None = None
     folder = Path(folder)
     _log.info("examining %s for its card", folder)
     # Stored in float16, examined in float32: the stored numbers, without half-precision arithmetic on top.
-    module = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
+    with without_progress_bars():
+        module = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     rows = evaluate_atlas(module, tokenizer, seed=build.seed, questions=questions)
     found = audit(islice(documents(build.seed), _AUDITED))
