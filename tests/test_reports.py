@@ -122,6 +122,19 @@ def test_text_from_data_stays_text(rendered):
     assert sum(synthetic.HOSTILE in text for text in page.texts) >= 4  # claim, paragraph, cell, config
 
 
+def test_words_between_backticks_are_code_and_still_text(tmp_path):
+    caption = f"See the table `drops`; not `{synthetic.HOSTILE}`."
+    page = render(synthetic.write(tmp_path / "run", [{"kind": "text", "title": "t", "caption": caption}])).read_text()
+    assert "the table <code>drops</code>; not" in page and not Page(page).named("img")
+
+
+def test_the_contents_name_every_view_and_lead_to_it(rendered):
+    listed = re.search(r'<details class="contents">.*?</details>', rendered[1], re.S)[0]
+    targets = re.findall(r'href="#(view-\d+)"', listed)
+    shown = re.findall(r'<figure id="(view-\d+)"', rendered[1])
+    assert targets == shown and len(shown) == len(synthetic.views())
+
+
 def test_the_page_loads_nothing(rendered):
     page = Page(rendered[1])
     policy = next(m["content"] for m in page.named("meta") if m.get("http-equiv") == "Content-Security-Policy")

@@ -1,14 +1,20 @@
 """A declaration of a view that does not fit is refused before anything is drawn, by name, with the nearest there is."""
 
+import itertools
+import re
+
 import pyarrow as pa
 import pytest
 
 import synthetic
 from microtome.core.errors import RecordError
 from microtome.reports import parse_view
+from microtome.reports.columns import Columns
 from microtome.reports.drawing import draw_view
 from microtome.reports.labels import CORNERS, GAP, LETTER, LINE, place
+from microtome.reports.marks import panel
 from microtome.reports.numbers import cell, interval, number, signed
+from microtome.reports.theme import to_svg
 
 TABLES = synthetic.tables()
 VIEWS = {v["title"]: v for v in synthetic.views()}
@@ -87,6 +93,15 @@ REFUSED = {
         "channel 'observed' .* takes one row, found 200",
     ),
     "list": (changed(BARS, encodings={"y": ["share"]}), "channel 'y' takes one column, found \\['share'\\]"),
+    "names of no channel": (
+        changed(CURVE, names={"sereis": {"recall": "facts"}}),
+        "`names` speaks of 'sereis'; this view names series.*mean 'series'?",
+    ),
+    "names of numbers": (changed(CURVE, names={"x": {"1": "one"}}), "`names` speaks of 'x'; this view names series"),
+    "names that merge": (
+        changed(CURVE, names={"series": {"recall": "reasoning"}}),
+        "`names` of 'series' show 'recall' and 'reasoning' both as 'reasoning'; give each its own name",
+    ),
     "no list": (
         changed(TABLE, encodings={"columns": "unit"}),
         "channel 'columns' takes a list of columns, found 'unit'",
@@ -130,6 +145,64 @@ def test_depth_grows_upward_and_signed_numbers_are_white_at_zero():
     assert heads["scheme"] == "viridis" and heads["domain"][0] >= 0
 
 
+NAMED = {
+    "facet": (changed(HEATMAP, names={"facet": {"recall": "facts"}}), ["recall", "reasoning"], ["facts", "reasoning"]),
+    "series": (changed(BARS, names={"series": {"untrained": "fresh"}}), ["trained", "untrained"], ["trained", "fresh"]),
+    "columns": (changed(TABLE, names={"writes": {"Paris": "capital"}}), None, None),
+}
+
+
+@pytest.mark.parametrize("channel", NAMED)
+def test_a_reader_sees_names_where_the_table_holds_codes(channel):
+    view, before, after = NAMED[channel]
+    plain, named = drawn({k: v for k, v in view.items() if k != "names"}).data, drawn(view).data
+    if channel == "columns":
+        assert [r["writes"] for r in named.rows] == ["capital", *(r["writes"] for r in plain.rows[1:])]
+    else:
+        assert (plain.values(channel), named.values(channel)) == (before, after)
+        assert [r | {channel: None} for r in named.rows] == [r | {channel: None} for r in plain.rows]
+        svg = to_svg(drawn(view).chart, "v")
+        assert all(name in svg for name in after) and not any(f">{b}<" in svg for b in set(before) - set(after))
+
+
+def test_panels_stand_in_rows_of_equal_length():
+    rows = [{"cell": f"c{i}"} for i in range(4)]
+    view = parse_view(changed(CURVE, encodings={"facet": "cell"}))
+    assert [panel(view, Columns([{"facet": r["cell"]} for r in rows[:n]], {}))[1] for n in (1, 2, 3, 4)] == [1, 2, 3, 2]
+
+
+def test_each_panel_of_tokens_shows_its_own_tokens_alone():
+    rows = [
+        {"p": p, "t": t, "layer": layer, "v": 0.5, "task": task}
+        for task, tokens in (("a", ["Lima", "is"]), ("b", ["Oslo", "was"]))
+        for p, t in enumerate(tokens)
+        for layer in (0, 1)
+    ]
+    view = {"kind": "heatmap", "title": "t", "table": "t", "n": 1, "control": "none: toy", "encodings": {
+        "x": "p", "x_name": "t", "y": "layer", "color": "v", "facet": "task"}}  # fmt: skip
+    svg = to_svg(draw_view(view, ["t"], lambda _: pa.Table.from_pylist(rows)).chart, "v")
+    assert [svg.count(f">{name}<") for name in ("0  Lima", "1  is", "0  Oslo", "1  was")] == [1, 1, 1, 1]
+
+
+def test_the_numbers_of_an_axis_do_not_touch():
+    rows = [
+        {"g": f"group {g}", "v": 0.5, "low": 0.0, "high": 1.0, "set": f"without set {s}"}
+        for g in range(3)
+        for s in range(2)
+    ]
+    view = {"kind": "intervals", "title": "t", "table": "t", "n": 1, "control": "none: toy", "interval": "all",
+            "encodings": {"group": "g", "value": "v", "low": "low", "high": "high", "facet": "set"}}  # fmt: skip
+    svg = to_svg(draw_view(view, ["t"], lambda _: pa.Table.from_pylist(rows)).chart, "v")
+    axes = re.findall(r'<g[^>]*aria-label="X-axis[^>]*>(.*?)role-axis-title', svg, re.S)
+    assert len(axes) == 2
+    for axis in axes:
+        found = re.findall(r'<text text-anchor="(\w+)" transform="translate\(([\d.-]+),[^>]*>([\d.]+)</text>', axis)
+        share = {"start": 0.0, "middle": 0.5, "end": 1.0}
+        spans = [(float(x) - share[a] * LETTER * len(t), LETTER * len(t)) for a, x, t in found]
+        assert len(spans) > 3 and [t for *_, t in found] == sorted(t for *_, t in found)
+        assert all(left + width + 4 < right for (left, width), (right, _) in itertools.pairwise(spans))
+
+
 def test_the_null_histogram_counts_every_draw_once():
     bins = drawn(SPLIT).chart.to_dict()["hconcat"][1]["layer"][0]["data"]["values"]
     assert sum(b["count"] for b in bins) == TABLES["null_dd"].num_rows
@@ -170,4 +243,5 @@ def test_numbers_are_written_as_a_reader_expects():
         "-", "True", "1,234,567", "−0.500", "0.000", "1.2e−04", "123.5", "2,500,000"
     ]  # fmt: skip
     assert interval((-0.1, 0.2)) == "[−0.100, 0.200]" and interval(None) == "" and signed(-0.07) == "−0.070"
+    assert signed(-1e-9) == "+0.000" == cell(-0.0002, "+z.3f", "view", "c")
     assert cell(-0.5, "+.2f", "view", "c") == "−0.50" and cell("a-b", "s", "view", "c") == "a-b"

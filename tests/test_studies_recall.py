@@ -15,6 +15,7 @@ from microtome.models.zoo.hand import HAND_TRUTH, hand_items
 from microtome.studies.recall import STUDY
 from microtome.studies.recall.ablations import ABLATIONS, reference_of, unit_space, without
 from microtome.studies.recall.choosing import ACCURACY, candidates, choose, task_claims
+from microtome.studies.recall.naming import CELLS, SETS, SHORT
 from microtome.studies.recall.prompts import TASKS, cases_of, draw_prompts
 from microtome.studies.recall.scoring import METHODS, exact_scores, flat, shuffled_scores, unflat, unit_scores
 from microtome.studies.recall.testing import dissociations, drop_rows, pair_drops, random_twins, sides
@@ -192,6 +193,13 @@ def test_a_model_that_cannot_do_the_tasks_is_refused_with_the_count():
     drawn = draw_prompts(model, config.prompts, 0)
     with pytest.raises(DataError, match=r"answers 0 of 96 recall prompts of part 'discovery' right .*8 are needed"):
         answer_prompts(model, drawn, config)
+
+
+def test_every_cell_has_a_name_of_its_own_for_readers():
+    assert set(CELLS) == set(SHORT) == {str(c) for c in Cell} and set(SETS) == set(TASKS)
+    for names in (CELLS, SHORT, SETS):
+        assert len(set(names.values())) == len(names) and not [n for n in names.values() if "_" in n]
+    assert [SHORT[str(TASKS[task])] for task in TASKS] == list(TASKS)
 
 
 def test_unknown_keys_name_the_nearest():

@@ -51,6 +51,8 @@ def test_every_claim_is_judged_with_its_evidence_and_every_view_can_be_drawn(who
     for view in record.manifest.views:
         draw_view(view, record.tables, record.table)
     page = (whole / "report.html").read_text()
+    figures = page[page.index('<section id="views">') : page.index('<section id="tables">')].split("<figure ")[2:]
+    assert len(figures) > 15 and not [f for f in figures if "_2hop" in f]  # after "What was asked", names alone
     assert "http://" not in page.replace("http://www.w3.org", "") and "What was asked" in page
 
 

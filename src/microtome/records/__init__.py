@@ -7,6 +7,7 @@ from microtome.records.query import query
 from microtome.records.record import Record
 from microtome.records.schema import SCHEMA_VERSION, Judged
 from microtome.records.stage import Stage, StageOutput
+from microtome.records.steps import Steps
 from microtome.records.values import Missing, Reason
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Record",
     "Stage",
     "StageOutput",
+    "Steps",
     "Verdict",
     "content_key",
     "differences",

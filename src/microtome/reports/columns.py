@@ -66,9 +66,10 @@ def read_columns(view: View, kind: Kind, tables: Sequence[str], read: Callable[[
     others = {c: [row[c] for row in rows] for rows in found.values() for c in rows[0]}
     _check_others(view, kind, others)
     must = [c for c in kind.required if c not in kind.names and c in wanted.get(view.table, {})]
-    kept = [row for row in main if all(row[c] is not None for c in must)]
+    kept = [_named(view, row) for row in main if all(row[c] is not None for c in must)]
     if main and not kept:
         raise RecordError(f"View '{view.title}': {len(main)} rows of table '{view.table}' hold no number in {must}.")
+    _check_apart(view, main)
     told = {c: [v for v in values if v is not None] for c, values in others.items()}
     return Columns(kept, told, len(main) - len(kept))
 
@@ -154,6 +155,24 @@ def _rows(view: View, kind: Kind, name: str, columns: dict[str, str], table: pa.
     if not rows:
         raise RecordError(f"View '{view.title}': table '{name}' has no rows; drop the view or fill the table.")
     return [{c: _clean(view, kind, c, row[column]) for c, column in columns.items()} for row in rows]
+
+
+def _named(view: View, row: dict[str, object]) -> dict[str, object]:
+    """Return a row as a reader sees it: codes replaced by the view's names for them."""
+    return {c: view.names[c].get(str(v), v) if c in view.names else v for c, v in row.items()}
+
+
+def _check_apart(view: View, rows: list[dict]) -> None:
+    """Refuse names that make one group of two."""
+    for channel, names in view.names.items():
+        seen: dict[object, object] = {}
+        for value in dict.fromkeys(row[channel] for row in rows):
+            shown = names.get(str(value), value)
+            if seen.setdefault(shown, value) != value:
+                raise RecordError(
+                    f"View '{view.title}': `names` of '{channel}' show '{seen[shown]}' and '{value}' both as "
+                    f"'{shown}'; give each its own name."
+                )
 
 
 def _belongs(view: View, column: str, table: str) -> bool:

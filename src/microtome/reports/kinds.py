@@ -95,6 +95,7 @@ def check_view(view: View) -> Kind:
                     f"{did_you_mean(name, allowed)}"
                 )
     _check_shapes(view, kind)
+    _check_names(view, kind)
     for name, meaning in kind.required.items():
         if name not in view.encodings:
             raise RecordError(f"View '{view.title}': a {kind.name} needs the channel '{name}' ({meaning}); encode it.")
@@ -115,6 +116,18 @@ def _check_shapes(view: View, kind: Kind) -> None:
             raise RecordError(
                 f"View '{view.title}': option '{option}' of a {kind.name} was given {value!r}; it takes a value like "
                 f"{usual!r}."
+            )
+
+
+def _check_names(view: View, kind: Kind) -> None:
+    """Refuse names for a channel that is not encoded or holds numbers (of a table: for a column it does not show)."""
+    listed = [c for channel in kind.lists for c in view.encodings.get(channel, [])]
+    takes = [*listed, *(c for c in view.encodings if c in kind.names)]
+    for channel in view.names:
+        if channel not in takes:
+            raise RecordError(
+                f"View '{view.title}': `names` speaks of '{channel}'; this view names {', '.join(takes) or 'nothing'}."
+                f"{did_you_mean(channel, takes)}"
             )
 
 

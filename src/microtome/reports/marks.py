@@ -1,5 +1,6 @@
 """Marks: pieces that several kinds of figure share: axes in order, legends, facets, what pointing at a mark shows."""
 
+import math
 from collections.abc import Sequence
 
 import altair as alt
@@ -57,14 +58,18 @@ def panel(view: View, data: Columns, *, columns: int = 3, room: int = 90) -> tup
     """
     if "facet" not in view.encodings:
         return PLOT_WIDTH - 200, 1
-    count = min(len(data.values("facet")), columns)
+    facets = len(data.values("facet"))
+    count = math.ceil(facets / math.ceil(facets / columns))  # rows of equal length: four in 2 x 2, not 3 + 1
     return max(180, (PLOT_WIDTH - 110) // count - room), count
 
 
-def faceted(view: View, data: Columns, chart: Shape, rows: list[dict], columns: int) -> alt.TopLevelMixin:
-    """Return a chart with its data, split in panels where the view encodes a facet."""
+def faceted(
+    view: View, data: Columns, chart: Shape, rows: list[dict], columns: int, *, own_x: bool = False
+) -> alt.TopLevelMixin:
+    """Return a chart with its data, split in panels where the view encodes a facet; `own_x`: each with its own x."""
     if "facet" not in view.encodings:
         return chart.properties(data=as_data(rows))
     header = alt.Header(title=None, labelAnchor="start")
     split = alt.Facet(field="facet", type="nominal", sort=data.values("facet"), header=header)
-    return chart.facet(split, data=as_data(rows), columns=columns).resolve_axis(x="independent", y="independent")
+    panels = chart.facet(split, data=as_data(rows), columns=columns).resolve_axis(x="independent", y="independent")
+    return panels.resolve_scale(x="independent") if own_x else panels

@@ -21,8 +21,8 @@ def number(value: object) -> str:
 
 
 def signed(value: float) -> str:
-    """Return a number with its sign and three decimals."""
-    return f"{value:+.3f}".replace("-", "−")
+    """Return a number with its sign and three decimals; what rounds to 0 is +0.000."""
+    return f"{value:+z.3f}".replace("-", "−")
 
 
 def interval(ends: Sequence[float] | None) -> str:

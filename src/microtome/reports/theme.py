@@ -73,7 +73,7 @@ def _styled(chart: alt.TopLevelMixin) -> dict:
             labelLimit=200,
             titleLimit=0,
         )
-        .configure_axisQuantitative(tickCount=8, grid=True)
+        .configure_axisQuantitative(tickCount=8, grid=True, labelSeparation=6)
         .configure_legend(
             labelFontSize=12,
             titleFontSize=12,

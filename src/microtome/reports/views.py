@@ -6,10 +6,12 @@
      "table": "patching", "where": {"site": "resid_post"},
      "encodings": {"x": "position", "x_name": "token", "y": "layer", "color": "recovery", "facet": "task"},
      "labels": {"color": "recovered logit difference (fraction)"},
+     "names": {"facet": {"context_2hop": "reasoning"}},
      "n": 240, "interval": "95 % bootstrap, clustered by item", "control": "untrained model: |recovery| <= 0.02"}
 
 `title` is a sentence that says what to see. A channel of `encodings` names a column of `table`; written `other.column`
-it names a column of another table. `where` keeps the rows whose column equals a value or is one of a list. A figure
+it names a column of another table. `where` keeps the rows whose column equals a value or is one of a list. `names` says
+what a reader sees in place of a table's codes, so that data keep their codes and pages their words. A figure
 states its `n` and its `control`, and its `interval` where it draws one: a view without them is refused, because a
 score without its null is not shown. The kinds, their channels and options are in `reports/figures`.
 """
@@ -29,11 +31,12 @@ class View(BaseModel):
     Attributes:
         kind: the name of a kind in `reports/figures`.
         title: a sentence that says what to see.
-        caption: what is drawn and how it was measured.
+        caption: what is drawn and how it was measured; `words` between backticks are set as code.
         table: the record's table it is drawn from (not for `text`).
         encodings: channel -> column (or list of columns, for `table`).
         where: column -> the value, or list of values, that rows must have.
         labels: channel -> axis title with its unit; a channel without one shows its column's name.
+        names: channel (of a table: column) -> value -> what is shown for it; values without one are shown as they are.
         n: how many items stand behind each number, as a number or in words.
         interval: what the interval is, e.g. "95 % bootstrap, clustered by item".
         control: what the result is compared with.
@@ -49,6 +52,7 @@ class View(BaseModel):
     encodings: dict[str, str | list[str]] = {}
     where: dict[str, Scalar | list[Scalar]] = {}
     labels: dict[str, str] = {}
+    names: dict[str, dict[str, str]] = {}
     n: int | str | None = None
     interval: str | None = None
     control: str | None = None

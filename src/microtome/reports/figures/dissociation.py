@@ -18,6 +18,9 @@ from microtome.reports.views import View
 
 __all__ = ["KIND"]
 
+ABOVE = -5
+"""Pixels from the frame up to what is said of the line, so that no bar lies behind it."""
+
 
 def _draw(view: View, data: Columns) -> alt.TopLevelMixin:
     joined = alt.hconcat(_matrix(view, data), _null(view, data), spacing=70)
@@ -83,21 +86,17 @@ def _null(view: View, data: Columns) -> alt.LayerChart:
         layers.append(span.encode(x=alt.X("observed_low:Q", scale=scale), x2="observed_high:Q"))
     layers.append(at.mark_rule(color=PALETTE[1], strokeWidth=2.5).encode(x=alt.X("observed:Q", scale=scale)))
     right = observed["observed"] > (scale.domain[0] + scale.domain[1]) / 2
+    side = "right" if right else "left"
     words = at.mark_text(
-        align="right" if right else "left",
-        dx=-8 if right else 8,
-        fontSize=13,
-        fontWeight="bold",
-        lineBreak="\n",
-        color=PALETTE[1],
+        align=side, baseline="bottom", dx=4 if right else -4, fontSize=13, fontWeight="bold", color=PALETTE[1]
     )
-    layers.append(words.encode(x=alt.X("observed:Q", scale=scale), y=alt.value(8), text="said:N"))
+    layers.append(words.encode(x=alt.X("observed:Q", scale=scale), y=alt.value(ABOVE), text="said:N"))
     return alt.layer(*layers).properties(width=400, height=220)
 
 
 def _said(observed: dict) -> str:
     p = observed["p"]
-    return f"observed {signed(observed['observed'])}" + (f"\np = {p:.3g}" if p is not None else "")
+    return f"observed {signed(observed['observed'])}" + (f", p = {p:.3g}" if p is not None else "")
 
 
 KIND = Kind(

@@ -4,6 +4,8 @@ Signed numbers are blue-orange with white at 0, others viridis; all facets share
 as depth grows upward. A dot marks the cells whose `flag` is true.
 """
 
+from collections import Counter
+
 import altair as alt
 
 from microtome.reports.columns import Columns
@@ -23,8 +25,10 @@ def _draw(view: View, data: Columns) -> alt.TopLevelMixin:
     up = in_order([r["y"] for r in rows])
     if not wordy(up[0]):
         up = up[::-1]
-    width, columns = panel(view, data, columns=2 if len(across) > 6 else 3)
-    step = max(12, min(64, width // len(across)))
+    own = data.has("x_name")  # names of places differ from panel to panel
+    most = _most(rows) if own else len(across)
+    width, columns = panel(view, data, columns=2 if most > 6 else 3 if most > 4 else 4, room=56)
+    step = max(12, min(64, width // most))
     high = max(14, min(34, 380 // len(up)))
     scale, signed = colour_scale(data.numbers("color"), KIND.option(view, "scale"))
     turned = 0 if max(len(str(x)) for x in across) * 7 <= step else -35 if step >= 22 else -90
@@ -44,8 +48,13 @@ def _draw(view: View, data: Columns) -> alt.TopLevelMixin:
         layers.append(_written(base, scale, signed))
     if data.has("flag"):
         layers.append(_dots(rows, across, up))
-    sized = alt.layer(*layers).properties(width=step * len(across), height=high * len(up))
-    return faceted(view, data, sized, rows, columns)
+    sized = alt.layer(*layers).properties(width=step * most, height=high * len(up))
+    return faceted(view, data, sized, rows, columns, own_x=own)
+
+
+def _most(rows: list[dict]) -> int:
+    """Return the number of places of the panel that has most."""
+    return max(Counter(facet for facet, _ in {(r.get("facet"), r["x"]) for r in rows}).values())
 
 
 def _broken(label: str) -> list[str]:

@@ -31,18 +31,24 @@ def _draw(view: View, data: Columns) -> alt.TopLevelMixin:
     if named:
         base = base.encode(yOffset=alt.YOffset("series:N", sort=named))
         colour = alt.Color("series:N", scale=by_name(named), sort=named, legend=legend(view))
-    title = view.label("value")
     layers = _rules(view)
     if data.has("control_low") and data.has("control_high"):
         wide = base.mark_rule(color=GREY, strokeWidth=9, opacity=0.35)
-        layers.append(wide.encode(x=alt.X("control_low:Q", title=title), x2="control_high:Q"))
+        layers.append(wide.encode(x=_along(view, "control_low", width), x2="control_high:Q"))
     if data.has("control"):
-        layers.append(base.mark_tick(color=GREY, thickness=3, size=14).encode(x=alt.X("control:Q", title=title)))
-    layers.append(base.mark_rule(strokeWidth=2.4).encode(x=alt.X("low:Q", title=title), x2="high:Q", color=colour))
-    dot = base.mark_point(filled=True, size=85, opacity=1)
-    layers.append(dot.encode(x=alt.X("value:Q", title=title), color=colour, tooltip=channel_tips(view, KIND, data)))
+        tick = base.mark_tick(color=GREY, thickness=3, size=14)
+        layers.append(tick.encode(x=_along(view, "control", width)))
+    span = base.mark_rule(strokeWidth=2.4)
+    layers.append(span.encode(x=_along(view, "low", width), x2="high:Q", color=colour))
+    dot = base.mark_point(filled=True, size=85, opacity=1).encode(x=_along(view, "value", width), color=colour)
+    layers.append(dot.encode(tooltip=channel_tips(view, KIND, data)))
     sized = alt.layer(*layers).properties(width=width, height=max(60, step * len(groups)))
     return faceted(view, data, sized, data.rows, columns)
+
+
+def _along(view: View, channel: str, width: int) -> alt.X:
+    """Return a channel on the axis that all of them share, with as many numbers as have room on it."""
+    return alt.X(f"{channel}:Q", title=view.label("value"), axis=alt.Axis(tickCount=min(8, max(3, width // 50))))
 
 
 def _rules(view: View) -> list[alt.Chart]:

@@ -3,6 +3,9 @@
 The correlations are of all points, also where only a part is drawn to keep the page light.
 """
 
+from collections.abc import Callable, Sequence
+from functools import partial
+
 import altair as alt
 import numpy as np
 
@@ -41,9 +44,11 @@ def _draw(view: View, data: Columns) -> alt.TopLevelMixin:
         x=alt.X("x:Q", title=view.label("x"), scale=x), y=alt.Y("y:Q", title=view.label("y"), scale=y)
     )
     dots = base.mark_circle(size=34, opacity=0.65).encode(color=colour, tooltip=channel_tips(view, KIND, data))
-    layers = [*(_diagonal(data) if KIND.option(view, "identity") else []), dots]
+    line = _shared(data) if KIND.option(view, "identity") else []
+    layers = [*([_diagonal(line)] if line else []), dots]
     if data.has("label"):
-        rows = _cornered(rows, ends, width, height, KIND.option(view, "name_most"))
+        at = partial(_pixels, ends=ends, size=(width, height))
+        rows = _cornered(rows, at, line, (width, height), KIND.option(view, "name_most"))
         layers += _names(base)
     sized = alt.layer(*layers).properties(width=width, height=height)
     return faceted(view, data, sized, rows, columns)
@@ -56,16 +61,25 @@ def _ends(numbers: list[float]) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _cornered(rows: list[dict], ends: dict, width: float, height: float, most: int) -> list[dict]:
-    """Return the rows with `corner` saying where a name stands: at the largest, as far as they have room."""
+def _pixels(x: float, y: float, *, ends: dict, size: tuple[float, float]) -> tuple[float, float]:
+    """Return where a point lies in the plot, from the upper left."""
     (left, right), (bottom, top) = ends["x"], ends["y"]
-    at = [((r["x"] - left) / (right - left) * width, (top - r["y"]) / (top - bottom) * height) for r in rows]
+    return (x - left) / (right - left) * size[0], (top - y) / (top - bottom) * size[1]
+
+
+def _cornered(
+    rows: list[dict], at: Callable, line: Sequence[float], size: tuple[float, float], most: int
+) -> list[dict]:
+    """Return the rows with `corner` saying where a name stands: at the largest, as far as they have room."""
+    places = [at(r["x"], r["y"]) for r in rows]
+    kept_free = [at(v, v) for v in np.linspace(*line, 60)] if line else []
     corners: dict[int, str | None] = {}
     for facet in dict.fromkeys(r.get("facet") for r in rows):
         own = [i for i, r in enumerate(rows) if r.get("facet") == facet]
         largest = [i for i in sorted(own, key=lambda i: -abs(rows[i]["y"])) if rows[i]["label"] is not None][:most]
-        named = [(*at[i], str(rows[i]["label"])) for i in largest]
-        corners |= zip(largest, place(named, [at[i] for i in own], width, height), strict=True)
+        named = [(*places[i], str(rows[i]["label"])) for i in largest]
+        taken = [*(places[i] for i in own), *kept_free]
+        corners |= zip(largest, place(named, taken, *size), strict=True)
     return [{**r, "corner": corners.get(i)} for i, r in enumerate(rows)]
 
 
@@ -84,12 +98,20 @@ def _thinned(rows: list[dict], most: int) -> list[dict]:
     return [rows[i] for i in keep]
 
 
-def _diagonal(data: Columns) -> list[alt.Chart]:
-    """Return the line of equal values, over the range that both axes share."""
+def _shared(data: Columns) -> list[float]:
+    """Return the ends of the range that both axes share, nothing where they share none."""
     low = max(min(data.numbers("x")), min(data.numbers("y")))
     high = min(max(data.numbers("x")), max(data.numbers("y")))
-    ends = as_data([{"x": low, "y": low}, {"x": high, "y": high}])
-    return [alt.Chart(ends).mark_line(color=GREY, strokeDash=[5, 4]).encode(x="x:Q", y="y:Q")] if high > low else []
+    return [low, high] if high > low else []
+
+
+def _diagonal(line: Sequence[float]) -> alt.Chart:
+    """Return the line of equal values."""
+    return (
+        alt.Chart(as_data([{"x": v, "y": v} for v in line]))
+        .mark_line(color=GREY, strokeDash=[5, 4])
+        .encode(x="x:Q", y="y:Q")
+    )
 
 
 def _notes(view: View, data: Columns) -> list[str]:

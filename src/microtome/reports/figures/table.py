@@ -1,7 +1,7 @@
 """Table: named columns of a table, a few rows open on the page, e.g. the top units with what they do.
 
 Options: `sort` names a column ("-column" puts the largest first), `limit` says how many rows, `formats` gives a Python
-number format per column ("+.3f", ",d", ".1%").
+number format per column ("+z.3f", ",d", ".1%"; z makes −0.000 a 0).
 """
 
 from microtome.reports.kinds import Kind

@@ -1,4 +1,4 @@
-"""What the recall study can be told, and its presets. `quick` is zoo:atlas in about two minutes on two cores."""
+"""What the recall study can be told, and its presets. `quick` is zoo:atlas in about three minutes on two cores."""
 
 from dataclasses import dataclass, field, replace
 

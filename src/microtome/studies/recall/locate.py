@@ -5,11 +5,12 @@ import torch
 from microtome.core.seeds import generator
 from microtome.measures.lenses import logit_lens
 from microtome.measures.resampling import bootstrap_mean
+from microtome.models.digest import weights_digest
 from microtome.records import StageOutput
 from microtome.studies.recall.ablations import Told
 from microtome.studies.recall.patching import head_map, layer_map, token_map
 from microtome.studies.recall.prompts import Drawn, answer_prompts, reading
-from microtome.studies.recall.subject import Subject, fingerprint
+from microtome.studies.recall.subject import Subject
 
 __all__ = ["ask", "describe", "heads", "layers", "lens", "read_or_recall"]
 
@@ -21,7 +22,7 @@ def describe(subject: Subject) -> StageOutput:
     heads = sum(n for s, n in space.items() if s.kind == "attn.heads")
     return StageOutput(
         values={
-            "model_digest": fingerprint(model),
+            "model_digest": weights_digest(model.module),
             "blocks": len(model.anatomy.blocks),
             "heads": heads,
             "neurons": sum(space.values()) - heads,

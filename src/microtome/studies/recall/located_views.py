@@ -1,6 +1,7 @@
 """Figures of what the model does and where, before and beside the test of the chosen sets: one function a figure."""
 
 from microtome.records import Record
+from microtome.studies.recall.naming import CELLS, PARTS, SHORT
 
 __all__ = ["BOOTSTRAP", "answers", "authors", "checks", "edges", "flagged", "lens", "maps", "reading"]
 
@@ -14,7 +15,8 @@ def answers(record: Record) -> dict:
         "kind": "intervals",
         "title": "What the model can do, before anything is chosen",
         "caption": "Share of whole answers that greedy decoding gets right. Only prompts answered right together with "
-        "their counterfactual are used further; the table `answers` has how many.",
+        f"their counterfactual are used further; the table `answers` has how many.\n\ndiscovery: prompts that score "
+        f"units. {PARTS}",
         "table": "answers",
         "where": {"part": ["discovery", "test", "unseen", "transfer"]},
         "encodings": {
@@ -26,7 +28,8 @@ def answers(record: Record) -> dict:
             "control": "commonest_answer",
             "n": "asked",
         },
-        "labels": {"group": "cell", "value": "accuracy (fraction)", "series": "prompts"},
+        "labels": {"group": "questions", "value": "accuracy (fraction)", "series": "prompts"},
+        "names": {"group": CELLS},
         "n": f"at least {n} prompts a cell",
         "interval": "95 % Wilson",
         "control": "always giving the commonest answer (grey)",
@@ -43,8 +46,9 @@ def reading(record: Record) -> dict:
         "caption": "Passages about real places with the answers swapped.",
         "table": "reading",
         "encodings": {"x": "cell", "y": "share", "low": "low", "high": "high", "series": "answer", "n": "n"},
-        "labels": {"x": "cell", "y": "answers (fraction)", "series": "the answer given is"},
-        "n": n,
+        "labels": {"x": "questions", "y": "answers (fraction)", "series": "the answer given is"},
+        "names": {"x": SHORT},
+        "n": f"{n} prompts a cell",
         "interval": "95 % Wilson",
         "control": "the other route's answer, beside it",
     }
@@ -76,12 +80,11 @@ def maps(record: Record) -> list[dict]:
             "table": "layers",
             "where": {"site": name},
             "encodings": common,
-            "caption": "Recovered logit difference when one layer and position of the counterfactual's run "
-            "takes its value "
-            f"from the prompt's run ({name}); 1 is all of it. Positions by class: the entity asked about, the "
-            f"word that "
-            "carries the relation, what stands between, the last token.",
+            "caption": "Recovered logit difference when one layer and position of the counterfactual's run takes its "
+            f"value from the prompt's run ({name}); 1 is all of it. Positions by class: the entity asked about, the "
+            "word that carries the relation, what stands between, the last token.",
             "labels": {"x": "position", "y": "layer", "color": "recovery (fraction)"},
+            "names": {"facet": CELLS},
             "options": {"scale": "signed"},
             "n": f"at least {n} prompts a cell",
             "interval": BOOTSTRAP,
@@ -96,16 +99,17 @@ def maps(record: Record) -> list[dict]:
         "caption": f"Skeleton {first['skeleton']}; the entity stands in brackets. Residual stream before each layer.",
         "encodings": {"x": "position", "x_name": "token", "y": "layer", "color": "recovery", "facet": "cell"},
         "labels": {"x": "position and token", "y": "layer", "color": "recovery (fraction)"},
+        "names": {"facet": CELLS},
         "options": {"scale": "signed", "text": False},
-        "n": f"{min(r['prompts'] for r in record.rows('tokens'))} prompts or more a cell",
+        "n": f"at least {min(r['prompts'] for r in record.rows('tokens'))} prompts a cell",
         "control": control,
     }
     heads = {
         "kind": "heatmap",
         "title": "Head by head: what is lost when one head sees the counterfactual",
         "table": "heads",
-        "caption": "Loss of logit difference when one head, at all positions, takes its value from "
-        "the counterfactual's run.",
+        "caption": "Loss of logit difference when one head, at all positions, takes its value from the "
+        "counterfactual's run.",
         "encodings": {
             "x": "head",
             "y": "layer",
@@ -116,6 +120,7 @@ def maps(record: Record) -> list[dict]:
             "n": "n",
         },
         "labels": {"x": "head", "y": "layer", "color": "loss (fraction)"},
+        "names": {"facet": CELLS},
         "options": {"scale": "signed"},
         "n": f"at least {min(r['n'] for r in record.rows('heads'))} prompts a cell",
         "interval": BOOTSTRAP,
@@ -140,7 +145,8 @@ def lens(record: Record) -> dict:
             "null": "chance",
             "n": "n",
         },
-        "labels": {"x": "block", "y": "probability of the answer", "series": "cell"},
+        "labels": {"x": "after block", "y": "probability of the answer", "series": "questions"},
+        "names": {"series": CELLS},
         "n": f"at least {min(r['n'] for r in record.rows('lens'))} prompts a cell",
         "interval": BOOTSTRAP,
         "control": "uniform over the vocabulary (grey)",
@@ -149,27 +155,38 @@ def lens(record: Record) -> dict:
 
 def checks(record: Record, tables: set[str]) -> list[dict]:
     """The estimates beside exact patching."""
-    rows = record.rows("agreement")
-    said = "; ".join(
-        f"{r['task']}, {r['units']}, {r['method']}: {'none' if r['spearman'] is None else format(r['spearman'], '.2f')}"
-        for r in rows
-    )
     points = {
         "kind": "scatter",
         "title": "Can the estimates be trusted? EAP-IG against exact patching",
         "table": "checked_units",
-        "caption": f"One point per unit: every head, and a sample of neurons. Spearman of every estimate: {said}.",
+        "caption": "One point per unit: every head, and a sample of neurons, half of them the best-scored.",
         "encodings": {"x": "exact", "y": "eap_ig", "series": "units", "facet": "task", "label": "unit"},
         "labels": {
             "x": "exact effect (share of the logit difference)",
             "y": "EAP-IG estimate (share)",
             "series": "units",
         },
-        "n": sum(r["n"] for r in rows) // 3,
+        "n": f"{len(record.rows('checked_units'))} units, both tasks",
         "control": "the diagonal: an exact estimate",
     }
+    agreement = {
+        "kind": "table",
+        "title": "How well each estimate agrees with exact patching",
+        "table": "agreement",
+        "caption": "Correlation over units, and the mean absolute error in shares of the logit difference. AtP to the "
+        "mean is held against patching in the mean, the others against patching in the counterfactual's value.",
+        "encodings": {"columns": ["task", "units", "method", "n", "spearman", "pearson", "mean_error"]},
+        "labels": {
+            "n": "units checked",
+            "units": "kind",
+            "method": "estimate",
+            "spearman": "Spearman",
+            "pearson": "Pearson",
+        },
+        "options": {"formats": {"spearman": ".2f", "pearson": ".2f", "mean_error": ".4f"}},
+    }
     if "edges" not in tables:
-        return [points]
+        return [points, agreement]
     held = [r for r in record.rows("edges") if r["exact"] is not None]
     edges = {
         "kind": "scatter",
@@ -179,10 +196,10 @@ def checks(record: Record, tables: set[str]) -> list[dict]:
         "best-scored edges.",
         "encodings": {"x": "exact", "y": "eap_ig", "facet": "task", "label": "sender"},
         "labels": {"x": "exact effect (share of the logit difference)", "y": "EAP-IG estimate (share)"},
-        "n": len(held),
+        "n": f"{len(held)} edges, both tasks",
         "control": "the diagonal: an exact estimate",
     }
-    return [points, edges]
+    return [points, agreement, edges]
 
 
 def edges() -> dict:
@@ -191,26 +208,25 @@ def edges() -> dict:
         "kind": "table",
         "title": "The strongest edges",
         "table": "edges",
-        "caption": "Share of the logit difference that goes when one reader sees one sender as in the "
-        "counterfactual run.",
+        "caption": "Share of the logit difference that goes when one reader sees one sender as in the counterfactual "
+        "run.",
         "encodings": {"columns": ["task", "sender", "reader", "eap_ig", "exact"]},
         "labels": {"eap_ig": "EAP-IG", "exact": "path patching"},
-        "options": {"sort": "-eap_ig", "limit": 16, "formats": {"eap_ig": "+.3f", "exact": "+.3f"}},
+        "options": {"sort": "-eap_ig", "limit": 16, "formats": {"eap_ig": "+z.3f", "exact": "+z.3f"}},
     }
 
 
 def flagged(record: Record) -> dict:
     """Correlation with its nulls."""
     rows = record.rows("flagged")
-    null = next(r for r in rows if (r["network"], r["statistic"]) == ("untrained", "authors' criteria"))
+    share = {r["network"]: r["share"] for r in rows if r["statistic"] == "authors' criteria"}
     return {
         "kind": "intervals",
-        "title": f"Correlation: the authors' criteria flag {null['share']:.0%} of the neurons of an untrained network",
-        "caption": "Neuron values at the last token, recall against reasoning over the same passages. The "
-        "statistics used "
-        "here permute task labels within skeletons, ask that task survive beside skeleton, length and relation, "
-        "and that "
-        "the unit replicate on other countries.",
+        "title": f"Correlation: the authors' criteria flag {share['trained']:.0%} of the neurons, "
+        f"{share['untrained']:.0%} of an untrained network's",
+        "caption": "Neuron values at the last token, recall against reasoning over the same passages. The statistics "
+        "used here permute task labels within skeletons, ask that task survive beside skeleton, length and relation, "
+        "and that the unit replicate on other countries.",
         "table": "flagged",
         "encodings": {
             "group": "statistic",
@@ -234,9 +250,8 @@ def authors(record: Record) -> dict:
         "kind": "bars",
         "title": "The authors' statistics on the authors' prompts",
         "table": "authors",
-        "caption": "The two prompt sets differ in wording, length and kind of answer, and the reasoning answer "
-        "stands in "
-        "its prompt. What an untrained network shows, too, is a difference of templates.",
+        "caption": "The two prompt sets differ in wording, length and kind of answer, and the reasoning answer stands "
+        "in its prompt. What an untrained network shows, too, is a difference of templates.",
         "encodings": {"x": "level", "y": "share", "low": "low", "high": "high", "series": "network", "n": "n"},
         "labels": {"x": "units", "y": "flagged (fraction)", "series": "network"},
         "n": f"{rows[0]['n']} prompts",

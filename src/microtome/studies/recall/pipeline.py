@@ -6,7 +6,7 @@ chooses anything sees discovery and validation prompts alone; verdicts rest on t
 
 from collections.abc import Callable
 
-from microtome.records import Record, Stage, StageOutput
+from microtome.records import Record, Steps
 from microtome.studies.recall import correlate, locate, score, separate
 from microtome.studies.recall.claims import judge
 from microtome.studies.recall.config import RecallConfig
@@ -37,28 +37,6 @@ SHARES = {
 }
 
 
-class _Steps:
-    """Runs stages in turn and tells how far the whole is."""
-
-    def __init__(self, record: Record, progress: Callable[[int, int, str], None] | None):
-        self.record, self.progress = record, progress
-        self.total = sum(SHARES.values())
-
-    def __call__(self, name: str, compute: Callable[[Callable[[float], None]], StageOutput], *after: Stage) -> Stage:
-        """Return the stage: computed now with its progress told, or as it stands on disk."""
-        names = list(SHARES)
-        before = sum(SHARES[n] for n in names[: names.index(name)])
-
-        def told(share: float) -> None:
-            if self.progress:
-                self.progress(before + share * SHARES[name], self.total, name)
-
-        told(0.0)
-        stage = self.record.stage(name, lambda: compute(told), {s.name: s for s in after})
-        told(1.0)
-        return stage
-
-
 def run(config: RecallConfig, record: Record, progress: Callable[[int, int, str], None] | None = None) -> None:
     """Run the study into an open record.
 
@@ -70,7 +48,7 @@ def run(config: RecallConfig, record: Record, progress: Callable[[int, int, str]
     Raises:
         ModelError, DataError: no such model, or one that does not answer enough prompts of both tasks.
     """
-    step = _Steps(record, progress)
+    step = Steps(record, SHARES, progress)
     subject = load_subject(config)
     model = step("model", lambda told: locate.describe(subject))
 

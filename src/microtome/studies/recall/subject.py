@@ -1,6 +1,5 @@
 """The model under study with everything that is derived from it once: prompts in batches, units, reference means."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
@@ -18,7 +17,7 @@ from microtome.studies.recall.ablations import Reference, reference_of, unit_spa
 from microtome.studies.recall.config import RecallConfig
 from microtome.studies.recall.prompts import TASKS, Cases, Drawn, cases_of
 
-__all__ = ["Subject", "fingerprint", "load_subject"]
+__all__ = ["Subject", "load_subject"]
 
 
 def load_subject(config: RecallConfig) -> "Subject":
@@ -34,15 +33,6 @@ def load_subject(config: RecallConfig) -> "Subject":
     if not model.anatomy.blocks or model.anatomy.tail is None:
         raise DataError(f"'{config.model}' is no causal language model with blocks and a head; the study needs one.")
     return Subject(model, config)
-
-
-def fingerprint(model: Model) -> str:
-    """Return a digest of the weights."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name, tensor in model.module.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return f"blake2b:{digest.hexdigest()}"
 
 
 class Subject:

@@ -4,15 +4,9 @@ from microtome.records import Record
 from microtome.studies.recall import located_views as located
 from microtome.studies.recall.config import RecallConfig
 from microtome.studies.recall.located_views import BOOTSTRAP
+from microtome.studies.recall.naming import CELLS, PARTS, SETS, SHORT
 
-__all__ = ["CELLS", "views"]
-
-CELLS = {
-    "recall": "recall: weights, 1 hop",
-    "lookup": "lookup: passage, 1 hop",
-    "latent_2hop": "latent: weights, 2 hops",
-    "context_2hop": "reasoning: passage, 2 hops",
-}
+__all__ = ["views"]
 
 
 def views(record: Record, config: RecallConfig) -> list[dict]:
@@ -43,15 +37,16 @@ def _question(record: Record, config: RecallConfig) -> dict:
     for row in record.rows("prompts"):
         if row["part"] == "unseen":
             examples.setdefault(row["cell"], row)
+    codes = ", ".join(f"{code} ({name})" for code, name in SHORT.items() if code != name)
     lines = [
         "Every prompt is four sentences and a question. The four cells share wording, token count and answers; they "
-        "differ in where the fact stands and in how many hops the question takes. Names in passages are invented.",
+        "differ in where the fact stands and in how many hops the question takes. Names in passages are invented. "
+        f"The tables keep the cells' codes: {codes}.",
         *(f"{CELLS[cell]}. “{row['prompt']}” → {row['answer']}" for cell, row in examples.items()),
         f"Model {config.model}: {record.value('blocks')} blocks, {record.value('heads')} heads, "
         f"{record.value('neurons'):,} neurons, {record.value('parameters'):,} parameters. Sets of units were chosen on "
-        "discovery and validation prompts and tested on other countries in unseen wording. To take a unit out "
-        "is to set "
-        "it to its mean over prompts of all four cells.",
+        "discovery and validation prompts and tested on other countries in unseen wording. To take a unit out is to "
+        "set it to its mean over prompts of all four cells.",
     ]
     reasons = {"edges": "edges_left_out", "the growth of neuron sets": "growth_left_out",
                "selectivity": "selectivity_left_out"}  # fmt: skip
@@ -104,8 +99,9 @@ def _dissociation(record: Record, level: str) -> dict:
             "set": "set taken out",
             "task": "task asked",
             "drop": "drop of accuracy (fraction)",
-            "null": "dissociation index (-2 to 2)",
+            "null": "dissociation index (−2 to 2)",
         },
+        "names": {"task": SHORT},
         "n": f"{row['prompts']} prompts in all",
         "interval": BOOTSTRAP,
         "control": f"{row['null_sets']} random pairs of sets, matched in site, count and write norm",
@@ -117,9 +113,8 @@ def _drops(record: Record) -> dict:
     return {
         "kind": "intervals",
         "title": "What each set costs every cell, under five ways of taking it out",
-        "caption": "Lookup and latent questions tell whether a set follows the place of the fact or the number "
-        "of hops. "
-        "A no-op arm (every unit set to its own value) costs nothing.",
+        "caption": "Lookup and latent questions tell whether a set follows the place of the fact or the number of "
+        "hops. A no-op arm (every unit set to its own value) costs nothing.",
         "table": "drops",
         "encodings": {
             "group": "cell",
@@ -130,7 +125,8 @@ def _drops(record: Record) -> dict:
             "facet": "set",
             "n": "n",
         },
-        "labels": {"group": "cell", "value": "drop of accuracy (fraction)", "series": "taken out by"},
+        "labels": {"group": "questions", "value": "drop of accuracy (fraction)", "series": "taken out by"},
+        "names": {"group": CELLS, "facet": SETS},
         "n": f"at least {n} prompts a cell",
         "interval": BOOTSTRAP,
         "control": "no-op edit through the same code",
@@ -142,8 +138,7 @@ def _levels(record: Record) -> dict:
     return {
         "kind": "intervals",
         "title": "Heads, neurons, and both: how separate are the sets?",
-        "caption": "unseen: other countries, unseen wording. test: other countries, seen wording. transfer: recall "
-        "questions, too, stand behind the passage that answers the reasoning questions.",
+        "caption": PARTS,
         "table": "dissociation",
         "where": {"outcome": "accuracy"},
         "encodings": {
@@ -155,8 +150,8 @@ def _levels(record: Record) -> dict:
             "control": "null_95",
             "n": "prompts",
         },
-        "labels": {"group": "sets of", "value": "dissociation index (-2 to 2)", "series": "prompts"},
-        "n": f"{min(r['prompts'] for r in rows)} to {max(r['prompts'] for r in rows)} prompts",
+        "labels": {"group": "sets of", "value": "dissociation index (−2 to 2)", "series": "prompts"},
+        "n": f"at least {min(r['prompts'] for r in rows)} prompts",
         "interval": BOOTSTRAP,
         "control": "95th percentile of matched random pairs (grey; on unseen prompts)",
     }
@@ -168,8 +163,7 @@ def _growth(record: Record) -> dict:
         "kind": "curve",
         "title": "How many neurons does it take?",
         "table": "growth",
-        "caption": "Drop of accuracy on unseen prompts as the neurons with the highest claim are taken out, "
-        "best first.",
+        "caption": "Drop of accuracy on unseen prompts as neurons are taken out, those with the highest claim first.",
         "encodings": {
             "x": "neurons",
             "y": "drop",
@@ -183,8 +177,9 @@ def _growth(record: Record) -> dict:
             "n": "n",
         },
         "labels": {"x": "neurons taken out (count)", "y": "drop of accuracy (fraction)", "series": "task asked"},
+        "names": {"facet": SETS},
         "options": {"log_x": True},
-        "n": f"{min(r['n'] for r in rows)} prompts or more a task",
+        "n": f"at least {min(r['n'] for r in rows)} prompts a task",
         "interval": BOOTSTRAP,
         "control": f"{rows[0]['null_sets']} random sets of as many neurons, matched in site and norm (grey band)",
     }
@@ -204,7 +199,7 @@ def _units(level: str) -> dict:
             "reasoning_share": "share of reasoning",
             "writes": "writes (neurons)",
         },
-        "options": {"limit": 40, "formats": {"recall_share": "+.3f", "reasoning_share": "+.3f"}},
+        "options": {"limit": 40, "formats": {"recall_share": "+z.3f", "reasoning_share": "+z.3f"}},
     }
 
 
@@ -214,9 +209,8 @@ def _neutral(record: Record) -> dict:
         "kind": "bars",
         "title": "What it costs on text about something else",
         "table": "neutral",
-        "caption": "KL divergence of next-token predictions on neutral sentences, intact to ablated; the mark "
-        "is the 95th "
-        "percentile over tokens.",
+        "caption": "KL divergence of next-token predictions on neutral sentences, intact to ablated, mean over "
+        "tokens; the table `neutral` has the 95th percentile.",
         "encodings": {"x": "set", "y": "kl"},
         "labels": {"x": "set taken out", "y": "KL (nats per token)"},
         "n": f"{tokens} tokens",
