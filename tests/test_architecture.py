@@ -95,6 +95,12 @@ def test_every_name_of_the_package_stands_in_the_docs():
     assert all(getattr(microtome, n) is not None for n in microtome.__all__)
 
 
+def test_the_docs_import_what_the_package_exports_and_nothing_else():
+    text = (SRC.parents[1] / "docs" / "architecture.md").read_text()
+    lines = re.findall(r"^from microtome import ([^#\n]+)", text, re.M)
+    assert sorted(name.strip() for line in lines for name in line.split(",")) == microtome.__all__
+
+
 def test_the_readme_example_runs():
     text = (SRC.parents[1] / "README.md").read_text()
     code = re.search(r"```python\n(.*?)```", text, re.S).group(1)

@@ -6,7 +6,9 @@ parametrisation, and JSON indices of the features to swap.
 """
 
 import json
+import random
 import re
+from functools import partial
 
 import pytest
 import torch
@@ -22,6 +24,8 @@ from microtome.features.mib import Submission, SubmissionUnit, export_mib, impor
 from microtome.features.pca import PCAFitter
 from microtome.features.probe import Probe
 from microtome.features.rotation import Rotation, random_axes
+from microtome.training.evaluate import Arm, evaluate_swaps
+from microtome.training.swaps import TokenPairs, record_swaps
 
 D, K = 6, 3
 NAMES = ("ravel_task", "Gemma2ForCausalLM", "Country")
@@ -149,10 +153,92 @@ def test_a_hand_made_submission_is_scored(tmp_path):
     write_unit(folder, "ResidualStream(Layer:3,Token:last_token)")
     write_unit(folder, "ResidualStream(Layer:4,Token:last_token)", indices=[])
     (folder / "token_position.py").write_text("raise SystemExit  # code of a submission is never run")
+    (folder / "ioi_linear_params.json").write_text("{}")  # what the IOI task adds
     units = import_mib(folder, D).units
     assert [u.layer for u in units] == [0, 1, 2, 3, 4]
     scores = [score(u.basis, world) for u in units]
     assert scores == [1.0, 1.0, 0.0, 0.5, 0.5]  # the truth twice, the other attribute, everything, nothing
+
+
+AT = {"entity_last_token": 2, "last_token": 4}
+PLACES = {  # stem -> rotation's seed and rank (None: the identity), indices
+    "ResidualStream(Layer-0,Token-entity_last_token)": (None, None),  # everything, where the prompts differ
+    "ResidualStream(Layer-1,Token-entity_last_token)": (None, []),  # nothing
+    "ResidualStream(Layer-2,Token-last_token)": ((5, 24), None),
+    "ResidualStream(Layer-1,Token-last_token)": ((6, 32), list(range(0, 32, 2))),
+}
+
+
+def said(module, ids, edit=None):
+    """Return the token a plain module says next; `edit` is (block, position, change of its input there)."""
+    if edit is not None:
+        block, at, change = edit
+
+        def hook(_, given):
+            hidden = given[0].clone()
+            hidden[0, at] = change(hidden[0, at])
+            return (hidden, *given[1:])
+
+        handle = module.model.layers[block].register_forward_pre_hook(hook)
+    with torch.no_grad():
+        token = int(module(torch.tensor([ids])).logits[0, -1].argmax())
+    if edit is not None:
+        handle.remove()
+    return token
+
+
+def entering(module, ids, block, at):
+    """Return what enters a block of a plain module at a position."""
+    seen = []
+    said(module, ids, (block, at, lambda x: seen.append(x) or x))
+    return seen[0]
+
+
+def interchanges(module):
+    """Return (bases, sources, labels): one entity token differs; half want the source's answer, half the base's."""
+    rng, pairs = random.Random(0), []
+    while len(pairs) < 24:
+        rest = [rng.randrange(3, 61) for _ in range(5)]
+        base, source = ([*rest[:2], rng.randrange(3, 61), *rest[3:]] for _ in range(2))
+        answers = said(module, base), said(module, source)
+        if answers[0] != answers[1]:  # where they are one, neither half could fail
+            pairs.append((base, source, [answers[len(pairs) % 2]]))
+    return tuple(zip(*pairs, strict=True))
+
+
+def test_a_hand_made_submission_is_scored_on_pairs_of_a_model(tiny_model, tmp_path):
+    """One interchange accuracy a unit, cause and isolate together, against plain hooks."""
+    model = tiny_model("llama")
+    bases, sources, labels = interchanges(model.module)
+    folder = tmp_path / "ravel_task_LlamaForCausalLM_Country"
+    for stem, (turn, indices) in PLACES.items():
+        rotation = turn and random_axes(32, turn[1], torch.Generator().manual_seed(turn[0]), dtype=torch.float64)
+        write_unit(folder, stem, rotation, indices)
+    found = {}
+    for unit in import_mib(folder, 32).units:
+        pairs = TokenPairs(bases, sources, labels, AT[unit.token], AT[unit.token])
+        outcome = evaluate_swaps(record_swaps(model, pairs, unit.site)[unit.site], [Arm(unit.basis)])
+        assert outcome.seen.all()
+        found[unit.name] = outcome.right[0].tolist()
+    for stem, right in found.items():
+        block, at = int(stem[len("ResidualStream(Layer-")]), AT[stem.split("Token-")[1].rstrip(")")]
+        for base, source, label, ours in zip(bases, sources, labels, right, strict=True):
+            other = entering(model.module, source, block, at)
+            change = partial(read_swap_by_hand, PLACES[stem], other=other)
+            assert (said(model.module, base, (block, at, change)) == label[0]) == ours
+    everything, nothing, *parts = (sum(right) / len(right) for right in (found[stem] for stem in PLACES))
+    assert (everything, nothing) == (0.5, 0.5) and all(0 < part < 1 and part != 0.5 for part in parts)
+    assert found[next(iter(PLACES))] == [i % 2 == 1 for i in range(24)]  # every cause pair, no isolate pair
+
+
+def read_swap_by_hand(place, x, *, other):
+    """The swap a unit of `PLACES` stands for, from its definition."""
+    turn, indices = place
+    if turn is None:
+        return other if indices is None else x
+    rotation = random_axes(32, turn[1], torch.Generator().manual_seed(turn[0]), dtype=torch.float64)
+    chosen = rotation if indices is None else rotation[:, indices]
+    return x + (other - x) @ chosen @ chosen.T
 
 
 def test_single_precision_rotations_come_back_as_they_were(tmp_path):

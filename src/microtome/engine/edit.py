@@ -151,8 +151,14 @@ class Edit:
             positions: the sequence position of each token, [n].
 
         Raises:
-            EditError: a unit is out of range or the value does not fit.
+            EditError: a unit is out of range, the value does not fit, or the basis is of another width.
         """
+        width = getattr(self.basis, "width", x.shape[-1])
+        if width != x.shape[-1]:
+            raise EditError(
+                f"Edit at '{self.site}': its basis, {type(self.basis).__name__}, has width {width}, activations there "
+                f"have {x.shape[-1]}; fit one at this site."
+            )
         encode = self.basis.encode if self.basis is not None else _same
         f = encode(x)
         units = self.units.to(f.device) if self.units is not None else None

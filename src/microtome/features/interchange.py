@@ -39,9 +39,9 @@ def swap(
             code does: then a lossy basis changes the activation even where nothing is swapped.
 
     Raises:
-        EditError: the shapes differ, or a unit does not exist.
+        EditError: the shapes differ, the basis is of another width, or a unit does not exist.
     """
-    _check(base, source)
+    _check(base, source, basis)
     own, other = (base, source) if basis is None else (basis.encode(base), basis.encode(source))
     if units is not None:
         index = _index(units, own)
@@ -67,9 +67,9 @@ def soft_swap(
         keep_error: as for `swap`.
 
     Raises:
-        EditError: the shapes differ, or the gate has not one entry for each feature.
+        EditError: the shapes differ, the basis is of another width, or the gate has not one entry for each feature.
     """
-    _check(base, source)
+    _check(base, source, basis)
     own, other = (wide(base), wide(source)) if basis is None else (basis.encode(base), basis.encode(source))
     if gate.shape[-1] != own.shape[-1]:
         raise EditError(f"A gate of {gate.shape[-1]} was asked for over {own.shape[-1]} features; give one for each.")
@@ -89,11 +89,17 @@ def swap_subspace(
     return base + ((wide(source) - wide(base)) @ axes @ axes.mT).to(base.dtype)
 
 
-def _check(base: Tensor, source: Tensor) -> None:
+def _check(base: Tensor, source: Tensor, basis: Featurizer | None = None) -> None:
     if base.shape != source.shape:
         raise EditError(
             f"A swap into activations {list(base.shape)} was asked for, found a source {list(source.shape)}; "
             "give one source for each base."
+        )
+    width = getattr(basis, "width", base.shape[-1])
+    if width != base.shape[-1]:
+        raise EditError(
+            f"A swap in a basis, {type(basis).__name__}, of width {width} was asked for, found activations of width "
+            f"{base.shape[-1]}; fit one on these."
         )
 
 

@@ -38,6 +38,7 @@ _UNIT = re.compile(
     r"|AttentionHead\(Layer.(?P<block>\d+),Head.(?P<head>\d+),Token.(?P<at>[^)]+)\))$"
 )
 _PARTS = ("_featurizer", "_inverse_featurizer", "_indices")
+_BESIDE = (".py", ".json")  # code, which is never run, and the IOI task's ioi_linear_params.json
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +131,7 @@ def import_mib(folder: str | Path, width: int) -> Submission:
     if not folder.is_dir():
         raise DataError(f"No submission folder '{folder}'; write one with export_mib.")
     task, model_class, variable = _folder_parts(folder)
-    names = sorted({_stem(path.name) for path in folder.iterdir() if path.suffix != ".py" and path.is_file()})
+    names = sorted({_stem(path.name) for path in folder.iterdir() if path.suffix not in _BESIDE and path.is_file()})
     if not names:
         raise DataError(f"Submission '{folder}' holds no units; each has three files, {', '.join(_PARTS)}.")
     return Submission(task, model_class, variable, tuple(_unit(folder, name, width) for name in names))
