@@ -5,15 +5,17 @@
       shard-00000.safetensors  one tensor [tokens, units] for each site
       tokens.parquet           item, position and token id of every stored token (written when capture ends)
 
-Capture streams: a shard is written when full and only then entered in the manifest, so memory is bounded by one shard
-and a killed capture goes on where it stopped. Padding is not stored. Reading is by token (rows) or by unit (columns)
-without loading whole shards; each shard's checksum is verified when it is first opened.
+Capture streams: activations go straight into a shard's buffers; a full shard is written by a thread beside the next
+forward and only then entered in the manifest, so memory is bounded by two shards and a killed capture goes on where it
+stopped. Padding is not stored. Reading is by token (rows) or by unit (columns) without loading whole shards; each
+shard's checksum is verified when it is first opened.
 """
 
 import json
 import os
 import zlib
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,7 +43,7 @@ def capture(
     path: str | Path,
     *,
     dtype: torch.dtype = torch.bfloat16,
-    shard_tokens: int = 8192,
+    shard_tokens: int = 2048,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> "ActivationStore":
     """Store the activations of every real token of some batches; resumes a capture that was cut short.
@@ -52,7 +54,7 @@ def capture(
         sites: activation sites with a sequence axis, globs allowed.
         path: folder of the store.
         dtype: storage type.
-        shard_tokens: tokens in a shard (memory is about this times the units of all sites).
+        shard_tokens: most tokens in a shard, unless one batch has more (memory is twice this times all units).
         progress: called with (batches done, 0, message).
 
     Raises:
@@ -63,24 +65,16 @@ def capture(
     widths = {str(i.site): i.units * max(i.d_head, 1) for i in infos}
     head = {"model": model.name, "widths": widths, "dtype": str(dtype).removeprefix("torch.")}
     manifest = _resume(path, head)
-    writer = _Writer(path, manifest, shard_tokens, items=manifest["items"])
     done = manifest["batches"]
-    for number, batch in enumerate(batches):
-        if number < done:
-            continue
-        parts: dict[str, Tensor] = {}
-
-        def take(site, x, batch=batch, parts=parts):
-            parts[str(site)] = x.flatten(2).to(dtype)[batch.mask].cpu()
-
-        run(model, batch, read=[i.site for i in infos], logits="none", sink=take)
-        items, positions = batch.mask.nonzero(as_tuple=True)
-        offset = (batch.mask.int().argmax(1))[items]
-        index = torch.stack([items + writer.items, positions - offset, batch.inputs["input_ids"][batch.mask]], 1)
-        writer.add(parts, index.cpu(), number + 1, len(batch))
-        if progress:
-            progress(number + 1, 0, "capture")
-    writer.close()
+    with _Writer(path, manifest, shard_tokens, dtype) as writer:
+        for number, batch in enumerate(batches):
+            if number < done:
+                continue
+            rows = writer.take(batch, number + 1)
+            run(model, batch, read=[i.site for i in infos], logits="none", sink=rows)
+            if progress:
+                progress(number + 1, 0, "capture")
+        writer.close()
     return ActivationStore.open(path)
 
 
@@ -99,45 +93,76 @@ def _resume(path: Path, head: dict) -> dict:
     return manifest
 
 
-@dataclass
 class _Writer:
-    """Collects tokens and writes full shards; the manifest is replaced only after its shard is safely down."""
+    """Fills a shard while the one before is written; the manifest is replaced only after its shard is safely down."""
 
-    path: Path
-    manifest: dict
-    shard_tokens: int
-    parts: list[dict[str, Tensor]] = field(default_factory=list)
-    index: list[Tensor] = field(default_factory=list)
-    held: int = 0
-    batches: int = 0
-    items: int = 0
+    def __init__(self, path: Path, manifest: dict, shard_tokens: int, dtype: torch.dtype):
+        self.path, self.manifest, self.shard_tokens, self.dtype = path, manifest, shard_tokens, dtype
+        self.thread = ThreadPoolExecutor(1, "microtome-store")
+        self.free: list[dict[str, Tensor]] = [{}, {}]
+        self.filling = self.free.pop()
+        self.writing: tuple[Future, dict, dict[str, Tensor]] | None = None
+        self.held = 0
+        self.done = {"batches": manifest["batches"], "items": manifest["items"]}
 
-    def add(self, parts: dict[str, Tensor], index: Tensor, batches: int, items: int) -> None:
-        self.items += items
-        self.parts.append(parts)
-        self.index.append(index)
-        self.held += len(index)
-        self.batches = batches
-        if self.held >= self.shard_tokens:
+    def __enter__(self) -> "_Writer":
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        with self.thread:
+            self.settle()
+
+    def take(self, batch: Batch, number: int) -> Callable[[Site, Tensor], None]:
+        """Return what puts a batch's activations into the shard; it is written first where they would not fit."""
+        mask, n = batch.mask, int(batch.mask.sum())
+        if self.held + n > self.shard_tokens:
             self.flush()
+        items, positions = mask.nonzero(as_tuple=True)
+        offset = mask.int().argmax(1)[items]
+        columns = (items + self.done["items"], positions - offset, batch.inputs["input_ids"][mask])
+        whole, first = n == mask.numel(), self.held
+        self._rows("index", n, 3, torch.long)[first : first + n] = torch.stack(columns, 1)
+        self.held += n
+        self.done = {"batches": number, "items": self.done["items"] + len(batch)}
+
+        def put(site: Site, x: Tensor) -> None:
+            x = x.flatten(2)
+            rows = self._rows(str(site), n, x.shape[-1], self.dtype)
+            rows[first : first + n] = x.flatten(0, 1) if whole else x[mask]
+
+        return put
+
+    def _rows(self, name: str, n: int, width: int, dtype: torch.dtype) -> Tensor:
+        """Return a buffer of the shard, made where there is none or it is too short for a first, large batch."""
+        if name not in self.filling or len(self.filling[name]) < n:
+            self.filling[name] = torch.empty(max(n, self.shard_tokens), width, dtype=dtype)
+        return self.filling[name]
 
     def flush(self) -> None:
-        """Write what is held as one shard (with its token index, so that a killed capture loses nothing)."""
+        """Hand what is held to the thread as one shard (with its token index), once the shard before is down."""
+        self.settle()
         if not self.held:
             return
         name = f"shard-{len(self.manifest['shards']):05d}.safetensors"
-        tensors = {s: torch.cat([p[s] for p in self.parts]) for s in self.parts[0]}
-        tensors["index"] = torch.cat(self.index)
-        part = self.path / (name + ".part")
-        save_file(tensors, part)
-        os.replace(part, self.path / name)
-        self.manifest["shards"].append({"file": name, "tokens": self.held, "crc32": _checksum(self.path / name)})
-        self.manifest |= {"batches": self.batches, "items": self.items}
-        self.parts, self.index, self.held = [], [], 0
+        tensors = {site: rows[: self.held] for site, rows in self.filling.items()}
+        entry = {"file": name, "tokens": self.held}
+        self.writing = (self.thread.submit(_write, self.path / name, tensors), entry | self.done, self.filling)
+        self.filling, self.held = self.free.pop(), 0
+
+    def settle(self) -> None:
+        """Wait for the shard that is being written and enter it in the manifest."""
+        if self.writing is None:
+            return
+        (written, entry, buffers), self.writing = self.writing, None
+        checksum = written.result()
+        self.free.append(buffers)
+        self.manifest["shards"].append({"file": entry["file"], "tokens": entry["tokens"], "crc32": checksum})
+        self.manifest |= {"batches": entry["batches"], "items": entry["items"]}
         self._save()
 
     def close(self) -> None:
         self.flush()
+        self.settle()
         if not self.manifest["shards"]:
             raise StoreError(f"Nothing to store in '{self.path}': the batches held no token; give at least one prompt.")
         if not self.manifest["complete"]:
@@ -164,7 +189,15 @@ class _Writer:
         os.replace(part, self.path / "manifest.json")
 
 
-def _checksum(path: Path) -> str:
+def _write(path: Path, tensors: dict[str, Tensor]) -> str:
+    """Write a shard, whole or not at all, and return its checksum."""
+    part = path.with_name(path.name + ".part")
+    save_file(tensors, part)
+    os.replace(part, path)
+    return checksum(path)
+
+
+def checksum(path: Path) -> str:
     """CRC-32 of a file: finds damage at a fifth of the cost of a cryptographic digest."""
     crc = 0
     with path.open("rb") as f:
@@ -268,7 +301,7 @@ class ActivationStore:
         if shard["file"] not in self._checked:
             if not file.is_file():
                 raise StoreError(f"Shard '{file}' is missing; capture the store again.")
-            if _checksum(file) != shard["crc32"]:
+            if checksum(file) != shard["crc32"]:
                 raise StoreError(f"Shard '{file}' is damaged (checksum differs from the manifest); capture it again.")
             self._checked.add(shard["file"])
         try:
