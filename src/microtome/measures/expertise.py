@@ -2,11 +2,11 @@
 
     AUROC = P(x1 > x0) + P(x1 = x0) / 2       over all pairs of a positive x1 and a negative x0 (Mann-Whitney)
 
-computed from mid-ranks, one sort per unit, for [items, units] matrices of any width. Standard errors, intervals and
-the paired test are DeLong's (DeLong, DeLong & Clarke-Pearson 1988; by mid-ranks: Sun & Xu 2014). Where DeLong's
-variance is 0 (perfect separation) the interval is Newcombe's score-type one (2006, method 5), which stays honest
-there. Items are taken as independent; for clustered items bootstrap (`resampling`). Average precision steps at
-distinct scores, as in sklearn.
+for [items, units] matrices of any width, by sorting (`placements`, which takes [units, items] on disk as well; whole
+models are screened by `screening`). Standard errors, intervals and the paired test are DeLong's (DeLong, DeLong &
+Clarke-Pearson 1988; by mid-ranks: Sun & Xu 2014). Where DeLong's variance is 0 (perfect separation) the interval is
+Newcombe's score-type one (2006, method 5), which stays honest there. Items are taken as independent; for clustered
+items bootstrap (`resampling`). Average precision steps at distinct scores, as in sklearn.
 """
 
 from collections.abc import Iterator
@@ -17,11 +17,13 @@ import numpy as np
 from microtome.core.errors import MeasureError
 from microtome.measures.arrays import two_classes, unit_matrix
 from microtome.measures.intervals import two_sided
+from microtome.measures.placements import areas, layout, placed, precisions
 
 __all__ = [
     "Auroc",
     "Expertise",
     "PairedTest",
+    "area_bounds",
     "auroc",
     "average_precision",
     "cohens_d",
@@ -56,9 +58,8 @@ def auroc(scores: Any, labels: Any) -> np.ndarray:
     """
     scores = unit_matrix(scores, "Scores")
     positive = two_classes(labels, len(scores))
-    n, n1 = len(positive), int(positive.sum())
-    sums = np.concatenate([mid_ranks(rows)[:, positive].sum(1) for rows in _chunks(scores)])
-    return (sums - n1 * (n1 + 1) / 2) / (n1 * (n - n1))
+    design = layout(positive)
+    return np.concatenate([areas(rows, design) for rows in _chunks(scores)])
 
 
 def average_precision(scores: Any, labels: Any) -> np.ndarray:
@@ -76,13 +77,8 @@ def average_precision(scores: Any, labels: Any) -> np.ndarray:
     """
     scores = unit_matrix(scores, "Scores")
     positive = two_classes(labels, len(scores))
-    parts = []
-    for rows in _chunks(scores):
-        _, end, order = _tie_groups(-rows)
-        held = positive[order]
-        precision = np.take_along_axis(held.cumsum(1), end, 1) / (end + 1)
-        parts.append((precision * held).sum(1) / positive.sum())
-    return np.concatenate(parts)
+    design = layout(positive)
+    return np.concatenate([precisions(rows, design) for rows in _chunks(scores)])
 
 
 class Auroc(NamedTuple):
@@ -110,14 +106,30 @@ def delong(scores: Any, labels: Any, *, level: float = 0.95) -> Auroc:
     """
     scores = unit_matrix(scores, "Scores")
     positive = _pairs_of_both(labels, len(scores))
-    parts = [_area_and_error(*_placements(rows, positive)) for rows in _chunks(scores)]
+    design = layout(positive)
+    parts = [placed(rows, design)[:2] for rows in _chunks(scores)]
     area, error = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return Auroc(area, error, *area_bounds(area, error, int(positive.sum()), int((~positive).sum()), level=level))
+
+
+def area_bounds(
+    area: np.ndarray, error: np.ndarray, n1: int, n0: int, *, level: float = 0.95
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return confidence bounds of areas within [0, 1]: normal ones, and Newcombe's where the error is 0.
+
+    Args:
+        area: [units].
+        error: DeLong's, [units].
+        n1: items of class 1.
+        n0: items of class 0.
+        level: confidence level.
+    """
     z = two_sided(level)
     low, high = np.clip(area - z * error, 0, 1), np.clip(area + z * error, 0, 1)
     flat = error <= 1e-12
     if flat.any():
-        low[flat], high[flat] = _newcombe(area[flat], int(positive.sum()), int((~positive).sum()), z)
-    return Auroc(area, error, low, high)
+        low[flat], high[flat] = _newcombe(area[flat], n1, n0, z)
+    return low, high
 
 
 class PairedTest(NamedTuple):

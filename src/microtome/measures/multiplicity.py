@@ -5,7 +5,8 @@
     family-wise maxima   the same from the permutation null of the largest statistic: exact under any dependence
                          (Westfall & Young 1993, single step)
 
-Each returns adjusted p-values: a unit is flagged where its own is <= alpha.
+Each returns adjusted p-values: a unit is flagged where its own is <= alpha. `expected_maximum` says how far the best of
+many null units strays, in standard errors.
 """
 
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 from microtome.core.errors import MeasureError
 from microtome.measures.arrays import numbers
 
-__all__ = ["benjamini_hochberg", "bonferroni", "family_wise"]
+__all__ = ["benjamini_hochberg", "bonferroni", "expected_maximum", "family_wise"]
 
 
 def benjamini_hochberg(p: Any) -> np.ndarray:
@@ -46,6 +47,27 @@ def bonferroni(p: Any) -> np.ndarray:
     """
     p = _probabilities(p)
     return np.minimum(1.0, p * p.size)
+
+
+def expected_maximum(m: int, *, sides: int = 2) -> float:
+    """Return the mean of the largest of m independent standard normal values (sides=2: of their sizes).
+
+    Args:
+        m: how many.
+        sides: 2 for |z|, 1 for z.
+
+    Raises:
+        MeasureError: none, or sides other than 1 and 2.
+    """
+    from scipy.integrate import trapezoid
+    from scipy.special import ndtr
+
+    if m < 1 or sides not in (1, 2):
+        raise MeasureError(f"The largest of {m} values on {sides} sides is undefined; give m >= 1 and 1 or 2 sides.")
+    z = np.linspace(0, 9, 18_001)
+    upper = 1 - (1 - sides * ndtr(-z)) ** m  # chance that the largest exceeds z; its integral is the mean above 0
+    lower = ndtr(-z) ** m if sides == 1 else np.zeros_like(z)
+    return float(trapezoid(upper - lower, z))
 
 
 def family_wise(statistic: Any, maxima: Any) -> np.ndarray:
