@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from microtome.cli import check, inspect, models, query, records, report, run, studies, zoo
+from microtome.cli import check, edit, inspect, models, query, records, report, run, studies, zoo
 from microtome.cli.launch import relaunch
 from microtome.core.errors import MicrotomeError
 
@@ -29,6 +29,7 @@ app.command("check")(check.check)
 app.command("records")(records.records)
 app.command("query")(query.query)
 app.add_typer(zoo.app, name="zoo")
+app.add_typer(edit.app, name="edit")
 
 
 def _say_version(asked: bool) -> None:

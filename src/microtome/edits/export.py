@@ -1,7 +1,8 @@
 """Make weight edits permanent: a folder that plain transformers loads, with a manifest of what was changed.
 
 The loaded model is not touched: the edited weights are written from a copy of its state. Tied weights are untied first
-where only one of the two is edited, and the config says so.
+where only one of the two is edited, and the config says so. The folder appears whole or not at all. `baking.bake` gives
+the weight edits of an edit of activations.
 """
 
 import copy
@@ -14,6 +15,7 @@ from microtome.engine.edit import Edit
 from microtome.engine.run import edited_weights
 from microtome.models.model import Model
 from microtome.models.quiet import without_progress_bars
+from microtome.records.files import replace_with
 
 __all__ = ["export_edited"]
 
@@ -24,7 +26,7 @@ def export_edited(model: Model, edits: Sequence[Edit], folder: str | Path) -> Pa
     Args:
         model: a Hugging Face model.
         edits: weight edits only.
-        folder: where to write; must not hold a model already.
+        folder: where to write; must not hold anything already.
 
     Raises:
         EditError: an edit is of an activation, weights are offloaded, the module cannot be saved, or the folder is in
@@ -40,6 +42,8 @@ def export_edited(model: Model, edits: Sequence[Edit], folder: str | Path) -> Pa
         )
     if (folder / "config.json").exists():
         raise EditError(f"Folder '{folder}' holds a model already; give another.")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise EditError(f"'{folder}' was asked for as a folder to export to, found something there; give another.")
     away = [n for n, p in model.module.named_parameters() if p.device.type == "meta"]
     if away:
         raise EditError(
@@ -51,12 +55,16 @@ def export_edited(model: Model, edits: Sequence[Edit], folder: str | Path) -> Pa
     config.tie_word_embeddings = bool(getattr(config, "tie_word_embeddings", False)) and not _unties(model, changed)
     twin = type(model.module)(config).to(model.dtype)
     twin.load_state_dict({**model.module.state_dict(), **changed})
-    with without_progress_bars():
-        twin.save_pretrained(folder)
-    if model.tokenizer is not None:
-        model.tokenizer.save_pretrained(folder)
     manifest = {"source": model.name, "edits": [{"site": str(e.site), "value": type(e.value).__name__} for e in edits]}
-    (folder / "microtome.json").write_text(json.dumps(manifest, indent=1))
+
+    def write(part: Path) -> None:
+        with without_progress_bars():
+            twin.save_pretrained(part)
+        if model.tokenizer is not None:
+            model.tokenizer.save_pretrained(part)
+        (part / "microtome.json").write_text(json.dumps(manifest, indent=1))
+
+    replace_with(folder, write)
     return folder
 
 

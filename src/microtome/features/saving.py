@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from microtome.core.discovery import Loader, discover
@@ -23,7 +23,7 @@ from microtome.core.errors import DataError, EditError, did_you_mean
 from microtome.core.protocols import Featurizer
 from microtome.core.site import Site
 
-__all__ = ["featurizers", "load_featurizer", "save_featurizer"]
+__all__ = ["featurizers", "load_featurizer", "pack", "save_featurizer", "unpack", "write_tensors"]
 
 _PREFIX, _VERSION = "microtome.", "1"
 
@@ -45,19 +45,27 @@ def save_featurizer(basis: Featurizer, path: str | Path, *, site: Site | str | N
     Raises:
         DataError: discovery does not find the kind.
     """
-    path, kind = Path(path), _name(basis)
-    tensors, fields = _pack(basis)
+    path = Path(path)
+    tensors, described = pack(basis)
     header = {
-        "format": _PREFIX + kind,
+        "format": _PREFIX + described["kind"],
         "version": _VERSION,
         "site": "" if site is None else str(Site.parse(site)),
         "width": str(basis.width),
-        "fields": json.dumps(fields),
+        "fields": json.dumps(described["fields"]),
     }
     part = path.with_name(path.name + ".part")
-    save_file(tensors, part, metadata=header)
+    write_tensors(tensors, part, header)
     os.replace(part, path)
     return path
+
+
+def write_tensors(tensors: Mapping[str, Tensor], path: Path, header: Mapping[str, str]) -> None:
+    """Write a safetensors file whose bytes depend on its content alone (the library writes metadata in any order)."""
+    data = save(dict(tensors), metadata=dict(header))
+    size = int.from_bytes(data[:8], "little")
+    ordered = json.dumps(json.loads(data[8 : 8 + size]), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    path.write_bytes(data[:8] + ordered.encode().ljust(size) + data[8 + size :])
 
 
 def load_featurizer(path: str | Path, *, site: Site | str | None = None, width: int | None = None) -> Featurizer:
@@ -79,13 +87,68 @@ def load_featurizer(path: str | Path, *, site: Site | str | None = None, width: 
             f"Featurizer '{path}' was asked for at '{Site.parse(site)}', found one fitted at '{stored}'; fit one there."
         )
     kind = str(header["format"]).removeprefix(_PREFIX)
-    basis = _unpack(kind, json.loads(header.get("fields", "{}")), tensors, "", path)
+    basis = unpack({"kind": kind, "fields": json.loads(header.get("fields", "{}"))}, tensors, path)
     if width is not None and basis.width != width:
         raise EditError(
             f"Featurizer '{path}' was asked for at width {width}, found one fitted at width {basis.width}; "
             "fit one on these activations."
         )
     return basis
+
+
+def pack(basis: Featurizer, prefix: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return a basis as tensors, under names that begin with `prefix`, and the rest of it as JSON: kind and fields.
+
+    Raises:
+        DataError: discovery does not find the kind.
+    """
+    kind = _name(basis)
+    tensors: dict[str, Tensor] = {}
+    fields: dict[str, Any] = {}
+    for name in (f.name for f in dataclasses.fields(basis)):
+        value = getattr(basis, name)
+        if isinstance(value, Tensor):
+            tensors[prefix + name] = value.detach().cpu().contiguous().clone()
+        elif dataclasses.is_dataclass(value):
+            inner, fields[name] = pack(value, f"{prefix}{name}.")
+            tensors |= inner
+        else:
+            fields[name] = value
+    return tensors, {"kind": kind, "fields": fields}
+
+
+def unpack(
+    described: Mapping[str, Any], tensors: Mapping[str, Tensor], path: str | Path, prefix: str = ""
+) -> Featurizer:
+    """Return the basis that `pack` took apart.
+
+    Args:
+        described: its kind and fields.
+        tensors: named as by `pack`; others are left alone.
+        path: the file they came from, for errors.
+        prefix: as for `pack`.
+
+    Raises:
+        DataError: the kind is not known here, or a field is absent.
+    """
+    if described["kind"] not in featurizers():
+        raise DataError(
+            f"'{path}' holds a basis of kind '{described['kind']}'; known are {', '.join(featurizers())}."
+            f"{did_you_mean(described['kind'], featurizers())}"
+        )
+    cls, fields, values = featurizers()[described["kind"]](), described["fields"], {}
+    for field in dataclasses.fields(cls):
+        if prefix + field.name in tensors:
+            values[field.name] = tensors[prefix + field.name]
+        elif isinstance(fields.get(field.name), dict):
+            values[field.name] = unpack(fields[field.name], tensors, path, f"{prefix}{field.name}.")
+        elif field.name in fields:
+            values[field.name] = fields[field.name]
+        elif field.default is dataclasses.MISSING:
+            raise DataError(
+                f"'{path}' was asked for as a {cls.__name__}, found no '{field.name}' in it; save it again."
+            )
+    return cls(**values)
 
 
 def _name(basis: Featurizer) -> str:
@@ -96,21 +159,6 @@ def _name(basis: Featurizer) -> str:
         f"Saving a basis of type {type(basis).__name__} was asked for, found no such kind among "
         f"{', '.join(featurizers())}; assign FEATURIZER = {type(basis).__name__} in its file."
     )
-
-
-def _pack(basis: Featurizer, prefix: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
-    tensors, fields = {}, {}
-    for name in (f.name for f in dataclasses.fields(basis)):
-        value = getattr(basis, name)
-        if isinstance(value, Tensor):
-            tensors[prefix + name] = value.detach().cpu().contiguous().clone()
-        elif dataclasses.is_dataclass(value):
-            inner, plain = _pack(value, f"{prefix}{name}.")
-            tensors |= inner
-            fields[name] = {"kind": _name(value), "fields": plain}
-        else:
-            fields[name] = value
-    return tensors, fields
 
 
 def _read(path: Path) -> tuple[Mapping[str, str], dict[str, Tensor]]:
@@ -135,20 +183,3 @@ def _read(path: Path) -> tuple[Mapping[str, str], dict[str, Tensor]]:
             f"'{path}' was asked for in version {_VERSION} of {name}, found {header.get('version')}; save it again."
         )
     return header, tensors
-
-
-def _unpack(kind: str, fields: dict, tensors: Mapping[str, Tensor], prefix: str, path: str | Path) -> Featurizer:
-    cls, values = featurizers()[kind](), {}
-    for field in dataclasses.fields(cls):
-        if prefix + field.name in tensors:
-            values[field.name] = tensors[prefix + field.name]
-        elif isinstance(fields.get(field.name), dict):
-            inner = fields[field.name]
-            values[field.name] = _unpack(inner["kind"], inner["fields"], tensors, f"{prefix}{field.name}.", path)
-        elif field.name in fields:
-            values[field.name] = fields[field.name]
-        elif field.default is dataclasses.MISSING:
-            raise DataError(
-                f"'{path}' was asked for as a {cls.__name__}, found no '{field.name}' in it; save it again."
-            )
-    return cls(**values)
