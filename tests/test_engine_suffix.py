@@ -6,6 +6,7 @@ import torch
 import tiny
 from close import EXACT, FLOAT32, FLOAT64, largest
 from microtome.core.errors import DataError, EditError, SiteError
+from microtome.engine import prefix
 from microtome.engine.edit import Edit, From
 from microtome.engine.run import run
 from microtome.engine.suffix import record_suffix
@@ -130,6 +131,26 @@ def test_without_keeping_the_prefix_the_numbers_are_the_same_and_less_is_held(ti
     light = record_suffix(model, prompts(model), "blocks.0.resid_post", MIDDLE, keep=False)
     assert again.reason == "" and light.bytes < kept.bytes / 2
     assert largest(kept.values[kept.sites[0]], light.values[kept.sites[0]]) == EXACT
+
+
+@pytest.mark.parametrize("padded", ["some parts", "every part", "no part"])
+@pytest.mark.parametrize("family", ["llama", "gpt2", "neox", "opt", "falcon", "mistral", "gemma3", "phi3"])
+def test_a_recording_in_parts_is_that_of_all_rows(tiny_model, monkeypatch, family, padded):
+    """Three parts of two rows: a part without padding comes without a mask, and joins others that have one."""
+    model, full = tiny_model(family), [[5, 6, 7, 8, 9, 10 + i] for i in range(6)]
+    short = {"some parts": [2, 3, 4], "every part": [0, 2, 4], "no part": []}[padded]
+    batch = model.batch_ids([ids[1:] if i in short else ids for i, ids in enumerate(full)])
+    at, rows = torch.tensor([3, 2, 4, 3, 2, 4]), torch.tensor([5, 0, 3, 3, 2, 4, 1])
+    whole = record_suffix(model, batch, "blocks.0.resid_post", at)
+    monkeypatch.setattr(prefix, "_ROWS", 2)
+    parts = record_suffix(model, batch, "blocks.0.resid_post", at)
+    assert whole.reason == parts.reason == ""
+    (site,) = parts.sites
+    values = whole.values[site][rows].roll(1, 0)
+    found = parts(site, values, rows)
+    assert largest(found, by_hand(model, batch, site, at, "last", rows, values)) < FLOAT64
+    assert largest(found, whole(site, values, rows)) < FLOAT64
+    assert parts.bytes == whole.bytes
 
 
 def test_old_values_give_the_logits_of_the_unedited_run(tiny_model):

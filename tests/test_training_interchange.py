@@ -173,7 +173,7 @@ def test_every_different_prompt_is_run_once_for_all_pairs_and_sites():
     rows = []
     model.module.model.embed_tokens.register_forward_hook(lambda m, a, o: rows.append(len(o)))
     swaps = record_swaps(model, pairs, ["blocks.0.resid_post", "blocks.1.resid_post"])
-    assert sum(rows) == 3 + 1 + 2  # bases, the one source that is no base, and the check of each site
+    assert sum(rows) == 3 + 1 + 2 * 2  # bases, the one source that is no base, and the check of each site
     (one,), (two,) = swaps.values()
     assert one.suffix is two.suffix and len(one) == len(order)
 

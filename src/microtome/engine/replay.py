@@ -9,7 +9,7 @@ values of its earlier positions and to its own. The model's code and its kernels
 Exact for causal attention (a position never sees later ones); bidirectional models are replayed with whole rows.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
@@ -80,37 +80,50 @@ class Recording:
 
 
 class _Record(TorchFunctionMode):
-    """Keep the arguments of the attention call of each block."""
+    """Keep the arguments of the attention call of some blocks, and whether all of them are causal."""
 
-    def __init__(self, into: dict[int, dict]):
+    def __init__(self, into: dict[int, dict], blocks: Container[int] | None):
         super().__init__()
-        self.into, self.block = into, None
+        self.into, self.blocks, self.block, self.causal = into, blocks, None, True
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         if self.block is not None and func is F.scaled_dot_product_attention:
             call = sdpa_arguments(args, kwargs or {})
-            self.into[self.block] = {k: v for k, v in call.items() if k != "query"}
+            self.causal = self.causal and _is_causal(call)
+            if self.blocks is None or self.block in self.blocks:
+                self.into[self.block] = {k: v for k, v in call.items() if k != "query"}
         return func(*args, **(kwargs or {}))
 
 
-def record(model: Model, batch: Batch, forward: Callable[[], Tensor | None]) -> Recording:
-    """Run `forward` (a plain run of `model` on `batch`, giving logits) and keep what replaying needs."""
+def record(
+    model: Model, batch: Batch, forward: Callable[[], Tensor | None], blocks: Container[int] | None = None
+) -> Recording:
+    """Run `forward` (a plain run of `model` on `batch`, giving logits) and keep what replaying needs.
+
+    Args:
+        model: the model.
+        batch: the prompts.
+        forward: the run.
+        blocks: which blocks will be replayed; None means all.
+    """
     out = Recording(batch)
-    mode = _Record(out.attention)
+    mode = _Record(out.attention, blocks)
     modules = dict(model.module.named_modules())
 
     def before(i):
         def hook(module, args, kwargs):
-            out.arguments[i] = (args, kwargs)
-            out.resid_pre[i] = args[0] if args else kwargs["hidden_states"]
             mode.block = i
+            if blocks is None or i in blocks:
+                out.arguments[i] = (args, kwargs)
+                out.resid_pre[i] = args[0] if args else kwargs["hidden_states"]
 
         return hook
 
     def after(i):
         def hook(module, args, output):
-            out.resid_post[i] = first_tensor(output)
             mode.block = None
+            if blocks is None or i in blocks:
+                out.resid_post[i] = first_tensor(output)
 
         return hook
 
@@ -121,7 +134,7 @@ def record(model: Model, batch: Batch, forward: Callable[[], Tensor | None]) -> 
             stack.callback(module.register_forward_hook(after(i)).remove)
         with mode:
             out.logits = forward()
-    out.causal = all(_is_causal(call) for call in out.attention.values())
+    out.causal = mode.causal
     return out
 
 
@@ -182,6 +195,9 @@ def packed_index(pieces: list[Piece], seq: int) -> tuple[Tensor, Tensor, Tensor]
     return cells, rows, positions
 
 
+_FEW = 4  # queries of a sequence
+
+
 class _Packed(TorchFunctionMode):
     """Answer a block's attention call on packed tokens, sequence by sequence (grouped by start)."""
 
@@ -208,22 +224,38 @@ class _Packed(TorchFunctionMode):
             else:
                 k, v = piece.keys
             at += n * length
-            out = F.scaled_dot_product_attention(
-                q,
-                self._with_prefix("key", k, piece),
-                self._with_prefix("value", v, piece),
-                scale=call["scale"],
-                enable_gqa=k.shape[1] != q.shape[1],
-                **self._mask(piece, length),
-            )
+            attend = self._few if torch.is_grad_enabled() and piece.start and length <= _FEW else self._kernel
+            out = attend(q, k, v, piece, call["scale"], self._mask(piece, length))
             outputs.append(out.transpose(0, 1).reshape(out.shape[1], n * length, out.shape[3]))
         return torch.cat(outputs, 1)[None]
 
-    def _with_prefix(self, name: str, own: Tensor, piece: Piece) -> Tensor:
-        if piece.start == 0:
-            return own
-        base = as_heads(self.base[name], own.shape[1])
-        return torch.cat([base[piece.rows, :, : piece.start], own], dim=2)
+    def _kernel(self, q: Tensor, k: Tensor, v: Tensor, piece: Piece, scale: float | None, mask: dict) -> Tensor:
+        """Attend to the earlier positions and the piece's own by torch's kernel."""
+        if piece.start:
+            k = torch.cat([self._prefix("key", piece, k.shape[1]), k], 2)
+            v = torch.cat([self._prefix("value", piece, v.shape[1]), v], 2)
+        return F.scaled_dot_product_attention(q, k, v, scale=scale, enable_gqa=k.shape[1] != q.shape[1], **mask)
+
+    def _few(self, q: Tensor, k: Tensor, v: Tensor, piece: Piece, scale: float | None, mask: dict) -> Tensor:
+        """Attend from a few positions by hand: the kernel would work out gradients of all the earlier keys and values.
+
+        The heads that share keys and values are taken as more queries.
+        """
+        heads, length = k.shape[1], q.shape[2]
+        earlier_k, earlier_v = (self._prefix(name, piece, heads) for name in ("key", "value"))
+        asked = q.unflatten(1, (heads, -1)).flatten(2, 3)
+        scores = torch.cat([asked @ earlier_k.mT, asked @ k.mT], -1).unflatten(2, (-1, length)).flatten(1, 2)
+        scores = scores * (q.shape[3] ** -0.5 if scale is None else scale)
+        if mask:
+            allowed = mask["attn_mask"]
+            scores = scores.masked_fill(~allowed, -torch.inf) if allowed.dtype == torch.bool else scores + allowed
+        pattern = scores.softmax(-1, torch.promote_types(q.dtype, torch.float32)).to(q.dtype)
+        earlier, own = pattern.unflatten(1, (heads, -1)).flatten(2, 3).split([piece.start, k.shape[2]], -1)
+        return (earlier @ earlier_v + own @ v).unflatten(2, (-1, length)).flatten(1, 2)
+
+    def _prefix(self, name: str, piece: Piece, heads: int) -> Tensor:
+        """Return the recorded keys or values of the earlier positions, [n, heads, start, d_head]."""
+        return as_heads(self.base[name], heads)[piece.rows, :, : piece.start]
 
     def _mask(self, piece: Piece, length: int) -> dict:
         mask, causal = self.base["attn_mask"], self.base["is_causal"]

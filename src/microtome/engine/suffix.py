@@ -8,7 +8,7 @@ positions in those blocks, and the residual of the later positions where those b
 out of block L, replays the blocks above on positions p.. (`replay.py`), the last of them only at the positions read,
 and the head only there. One recording serves several sites, and every basis fitted at them.
 
-Gradients flow to `values` alone: weights take no part. Before use one row per site is run both ways with altered
+Gradients flow to `values` alone: weights take no part. Before use two rows per site are run both ways with altered
 values; a model that does not agree runs whole forwards, and `reason` says why.
 """
 
@@ -21,43 +21,19 @@ from torch import Tensor
 
 from microtome.core.errors import EditError, SiteError
 from microtome.core.site import Site
-from microtome.engine.attention import as_heads
 from microtome.engine.edit import Edit, From
 from microtome.engine.plan import blocked_reason
-from microtome.engine.replay import (
-    Piece,
-    Recording,
-    at_positions,
-    call_frozen,
-    record,
-    replay_block,
-    replay_keys,
-    replay_tail,
-)
+from microtome.engine.prefix import Prefix, activations_at, record_prefix
+from microtome.engine.replay import Piece, at_positions, call_frozen, replay_block, replay_keys, replay_tail
 from microtome.engine.run import run
 from microtome.models.batch import Batch
 from microtome.models.model import Model
 from microtome.models.trace import first_tensor
 
-__all__ = ["Suffix", "activations_at", "record_suffix"]
+__all__ = ["Suffix", "record_suffix"]
 
 _CHAINS = {"attn": ("attn.heads", "attn.out", "attn.write"), "mlp": ("mlp.neurons", "mlp.out", "mlp.write")}
 _KINDS = {"resid_pre", "resid_mid", "resid_post", *_CHAINS["attn"], *_CHAINS["mlp"]}
-
-
-@dataclass(frozen=True)
-class _Prefix:
-    """What does not change: keys and values, and where each entry block begins the residual of the later positions.
-
-    Attributes:
-        recording: arguments and attention calls of the blocks above the sites.
-        first: position of the first column of `rest`.
-        rest: block -> residual entering it at positions first.., [batch, seq - first, d_model].
-    """
-
-    recording: Recording
-    first: int
-    rest: dict[int, Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +57,7 @@ class Suffix:
     sites: tuple[Site, ...]
     values: dict[Site, Tensor]
     reason: str = ""
-    _prefix: _Prefix | None = None
+    _prefix: Prefix | None = None
 
     def __len__(self) -> int:
         return len(self.batch)
@@ -118,7 +94,8 @@ class Suffix:
         if self._prefix is None:
             used, place = rows.unique(return_inverse=True)
             part = self._rows(used)
-            prefix, _ = _record(part.model, part.batch, part.positions, part.sites)
+            entries = {_entry(s) for s in part.sites}
+            prefix, _ = record_prefix(part.model, part.batch, part.positions, (), entries)
             return replace(part, _prefix=prefix)(site, values, place)
         return self._replay(site, values, rows)
 
@@ -247,9 +224,11 @@ def record_suffix(
         reason = blocked_reason(model, []) or next(filter(None, (_site_reason(model, s) for s in asked)), "")
         if reason:
             return Suffix(model, batch, positions, reads, asked, activations_at(model, batch, asked, positions), reason)
-        prefix, values = _record(model, batch, positions, asked) if keep else (None, None)
-        if values is None:
-            values = activations_at(model, batch, _helpers(model, asked), positions)
+        read, prefix = _helpers(model, asked), None
+        if keep:
+            prefix, values = record_prefix(model, batch, positions, read, {_entry(s) for s in asked})
+        else:
+            values = activations_at(model, batch, read, positions)
         made = Suffix(model, batch, positions, reads, asked, values, "", prefix)
         reason = _disagreement(made)
     return replace(made, reason=reason, _prefix=None) if reason else made
@@ -317,65 +296,18 @@ def _helpers(model: Model, sites: Sequence[Site]) -> tuple[Site, ...]:
     return tuple(sorted(found))
 
 
-def activations_at(
-    model: Model, batch: Batch, sites: Sequence[Site], positions: Int[Tensor, " batch"], *, after: Sequence[str] = ()
-) -> dict[Site, Tensor]:
-    """Return activations at one position of each row, [batch, *unit] by site, holding no others.
-
-    The forward, without gradients, ends once `sites` and the sites named by `after` have been seen.
-
-    Raises:
-        SiteError: a site does not exist.
-    """
-    values: dict[Site, Tensor] = {}
-    items = torch.arange(len(batch), device=positions.device)
-
-    def sink(site: Site, x: Tensor) -> None:
-        if site in sites:
-            values[site] = x[items, positions]
-
-    run(model, batch, read=[*sites, *after], logits="none", sink=sink)
-    return values
-
-
-def _record(model: Model, batch: Batch, positions: Tensor, sites: Sequence[Site]) -> tuple[_Prefix, dict]:
-    """Return the frozen prefix and the activations at the edited positions, from one forward."""
-    entries, last, values = {_entry(s) for s in sites}, len(model.anatomy.blocks) - 1, {}
-    end = "resid_post" if last + 1 in entries else "attn.heads"  # nothing later is needed
-
-    def forward() -> None:
-        after = [f"blocks.{last}.{end}"]
-        values.update(activations_at(model, batch, _helpers(model, sites), positions, after=after))
-
-    with torch.inference_mode(False), torch.no_grad():
-        whole = record(model, batch, forward)
-        kept = Recording(batch, causal=whole.causal)
-        for i in range(min(entries), last + 1):
-            args, kwargs = whole.arguments[i]
-            kept.arguments[i] = ((None, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": None})
-            kept.attention[i] = _cut(whole.attention[i], int(positions.max()), model.anatomy.blocks[i].kv_heads)
-        first = int(positions.min()) + 1
-        begins = {i: whole.resid_pre[i] if i <= last else whole.resid_post[last] for i in entries}
-        return _Prefix(kept, first, {i: x[:, first:].clone() for i, x in begins.items()}), values
-
-
-def _cut(call: dict, end: int, heads: int) -> dict:
-    """Return an attention call with the keys and values of positions before `end` only, repeated heads left out."""
-    return call | {name: as_heads(call[name], heads)[:, :, :end].clone() for name in ("key", "value")}
-
-
 def _disagreement(suffix: Suffix) -> str:
-    """Run one row both ways with altered values at every site; return what differs, or an empty string."""
+    """Run two rows both ways with altered values at every site; return what differs, or an empty string."""
     if suffix._prefix is not None and not suffix._prefix.recording.causal:
         return "attention looks at later positions"
-    row = torch.zeros(1, dtype=torch.long, device=suffix.positions.device)
+    rows = torch.tensor([0, len(suffix) - 1], device=suffix.positions.device)
     for site in suffix.sites:
-        values = suffix.values[site][:1].roll(1, -1)
+        values = suffix.values[site][rows].roll(1, -1)
         try:
-            found = suffix(site, values, row)
+            found = suffix(site, values, rows)
         except (RuntimeError, TypeError, KeyError, ValueError) as error:
             return f"a block above '{site}' cannot be replayed on packed tokens ({str(error).splitlines()[0]})"
-        wanted = suffix._whole(site, values, row)
+        wanted = suffix._whole(site, values, rows)
         error = (found - wanted).abs().max() / wanted.abs().max().clamp(min=1e-6)
         if not error <= 200 * torch.finfo(wanted.dtype).eps:
             return f"replaying from '{site}' differs from a whole forward by {float(error):.1g}"

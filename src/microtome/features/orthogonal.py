@@ -5,8 +5,9 @@
 - qr: R is the parameter; after each update it is put back by ``R <- qf(R)``, the QR retraction on the Stiefel manifold.
 - householder: torch's own ``parametrizations.orthogonal`` (what pyvene's rotation layer uses), for like-for-like runs.
 
-All give R'R = I at every step; they differ in the path an optimiser takes. Leading axes are a stack of fits (seeds,
-attributes). The loop: forward, backward, ``optimizer.step()``, ``module.retract()``; at the end ``module.freeze()``.
+All give R'R = I at every step; they differ in the path an optimiser takes. ``module.project(x)`` is x R R', by the
+cheapest way. Leading axes are a stack of fits (seeds, attributes). The loop: forward, backward, ``optimizer.step()``,
+``module.retract()``; at the end ``module.freeze()``.
 """
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import orthogonal
 
 from microtome.core.errors import ConfigError, MeasureError, did_you_mean
+from microtome.features.projection import project
 from microtome.features.rotation import Rotation
 
 __all__ = ["QR", "Gram", "Householder", "parametrise"]
@@ -37,6 +39,10 @@ class Gram(nn.Module):
     def forward(self) -> Float[Tensor, "*lead d k"]:
         """Return R."""
         return torch.linalg.solve_triangular(self._factor().mT, self.weight, upper=True, left=False)
+
+    def project(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+        """Return x R R', for one rotation."""
+        return project(x, self.weight)
 
     @torch.no_grad()
     def retract(self) -> None:
@@ -69,6 +75,10 @@ class QR(nn.Module):
         """Return R."""
         return self.weight
 
+    def project(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+        """Return x R R', for one rotation."""
+        return x @ self.weight @ self.weight.mT
+
     @torch.no_grad()
     def retract(self) -> None:
         """Replace R by the Q of its QR, with R's diagonal made positive (so an orthonormal R stays)."""
@@ -98,6 +108,11 @@ class Householder(nn.Module):
     def forward(self) -> Float[Tensor, "*lead d k"]:
         """Return R."""
         return self.weight
+
+    def project(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+        """Return x R R', for one rotation."""
+        axes = self.weight  # made anew at every look
+        return x @ axes @ axes.mT
 
     def retract(self) -> None:
         """Do nothing: every value of the parameters is a point."""

@@ -135,7 +135,13 @@ def matched_random_p(observed: float, null: Any) -> float:
 
 
 def bootstrap_weights(
-    clusters: Sequence[Any], n: int, *, draws: int, rng: np.random.Generator, parts: Sequence[slice] = (slice(None),)
+    clusters: Sequence[Any],
+    n: int,
+    *,
+    draws: int,
+    rng: np.random.Generator,
+    parts: Sequence[slice] = (slice(None),),
+    strata: Sequence[Any] = (),
 ) -> np.ndarray:
     """Return how often each item occurs in each clustered resample, [draws, items].
 
@@ -147,6 +153,8 @@ def bootstrap_weights(
         draws: number of resamples.
         rng: random generator.
         parts: ranges of items of which every resample must hold some (the items of each task).
+        strata: for each clustering None or a label per item: its clusters are then drawn within each stratum, as many
+            as there are (the wordings of each attribute). Empty: none is stratified.
 
     Raises:
         MeasureError: a clustering with a single cluster, or labels that do not fit.
@@ -154,6 +162,8 @@ def bootstrap_weights(
     coded = [group_codes(labels, n, "Clusters") for labels in list(clusters) or [np.arange(n)]]
     if any(codes.max() == 0 for codes in coded):
         raise MeasureError(f"A bootstrap of {n} items in 1 cluster has no spread; give at least two clusters.")
+    within = [group_codes(labels, n, "Strata") for labels in (strata or [None] * len(coded))]
+    coded = list(zip(coded, within, strict=True))
     weights = _drawn(coded, n, draws, rng)
     for _ in range(20):
         empty = np.any([weights[:, part].sum(1) == 0 for part in parts], 0)
@@ -163,12 +173,14 @@ def bootstrap_weights(
     return weights
 
 
-def _drawn(coded: Sequence[np.ndarray], n: int, draws: int, rng: np.random.Generator) -> np.ndarray:
+def _drawn(coded: Sequence[tuple[np.ndarray, np.ndarray]], n: int, draws: int, rng: np.random.Generator) -> np.ndarray:
     """Weights of the items, [draws, items]: the product over clusterings of how often their cluster was drawn."""
     weights = np.ones((draws, n))
-    for codes in coded:
-        k = int(codes.max()) + 1
-        weights *= rng.multinomial(k, np.full(k, 1 / k), draws)[:, codes]
+    for codes, strata in coded:
+        for stratum in range(int(strata.max()) + 1):
+            inside = strata == stratum
+            own, place = np.unique(codes[inside], return_inverse=True)
+            weights[:, inside] *= rng.multinomial(len(own), np.full(len(own), 1 / len(own)), draws)[:, place]
     return weights
 
 

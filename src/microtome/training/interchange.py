@@ -27,7 +27,7 @@ from microtome.core.errors import MeasureError
 from microtome.core.protocols import Featurizer
 from microtome.core.seeds import derive
 from microtome.features.identity import Identity
-from microtome.features.interchange import soft_swap, swap_subspace
+from microtome.features.interchange import soft_swap
 from microtome.features.joint_rotation import JointRotation
 from microtome.features.mask import SoftMask, annealed
 from microtome.features.orthogonal import parametrise
@@ -144,7 +144,7 @@ def fit_interchange(
 
 def _run(states: list["_State"], schedule: Schedule, tell: Callable[[int, int, str], None]) -> None:
     """Go through the epochs, every fit until its patience is over."""
-    optimizer = torch.optim.Adam([p for s in states for p in s.part.parameters()], lr=schedule.lr)
+    optimizer = torch.optim.Adam([p for s in states for p in s.part.parameters()], schedule.lr, fused=True)
     total = sum(s.steps for s in states)
     for epoch in range(schedule.epochs):
         live = [s for s in states if not s.stopped]
@@ -243,8 +243,11 @@ def _losses(group: list[tuple["_State", Swaps]]) -> list[Tensor]:
     values = torch.cat([state.swapped(swaps) for state, swaps in group])
     rows = torch.cat([swaps.rows for _, swaps in group])
     first = group[0][1]
-    logits = first.suffix(first.site, values, rows).split([len(swaps) for _, swaps in group])
-    return [_cross_entropy(x, swaps.labels) for x, (_, swaps) in zip(logits, group, strict=True)]
+    labels = torch.cat([swaps.labels for _, swaps in group])
+    losses = _cross_entropy(first.suffix(first.site, values, rows), labels, "none").view_as(labels)
+    sizes = [len(swaps) for _, swaps in group]
+    counted = (labels != IGNORED).split(sizes)
+    return [x.sum() / count.sum() for x, count in zip(losses.split(sizes), counted, strict=True)]
 
 
 # -- what is fitted
@@ -270,11 +273,11 @@ class _Rotating(nn.Module):
 
     def forward(self, base: Tensor, source: Tensor, blocks: Tensor, temperature: float) -> Tensor:
         """Return the base with the source's coordinates in each pair's block."""
-        axes = self.rotation()
+        change = wide(source) - wide(base)
         if len(self.sizes) == 1:
-            return swap_subspace(base, source, axes)
-        change = ((wide(source) - wide(base)) @ axes) * (self.of_column == blocks[:, None])
-        return base + (change @ axes.mT).to(base.dtype)
+            return base + self.rotation.project(change).to(base.dtype)
+        axes = self.rotation()
+        return base + ((change @ axes) * (self.of_column == blocks[:, None]) @ axes.mT).to(base.dtype)
 
     def penalty(self, temperature: float) -> float:
         """Return what is added to the loss."""

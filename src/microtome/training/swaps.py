@@ -18,7 +18,8 @@ from microtome.core.errors import DataError
 from microtome.core.seeds import derive
 from microtome.core.site import Site
 from microtome.engine.plan import parse_bytes
-from microtome.engine.suffix import Suffix, activations_at, record_suffix
+from microtome.engine.prefix import activations_at
+from microtome.engine.suffix import Suffix, record_suffix
 from microtome.models.model import Model
 
 __all__ = ["IGNORED", "Swaps", "TokenPairs", "chosen", "record_swaps"]
@@ -78,6 +79,7 @@ class Swaps:
         labels: wanted token at each read position, IGNORED where none is, [n, reads].
         pairs: the number of each pair in the `TokenPairs` it came from, [n].
         blocks: which block of a joint basis is swapped, [n].
+        total: how many pairs that `TokenPairs` has.
     """
 
     suffix: Suffix
@@ -87,6 +89,7 @@ class Swaps:
     labels: Int[Tensor, "n reads"]
     pairs: Int[Tensor, " n"]
     blocks: Int[Tensor, " n"]
+    total: int
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -261,7 +264,7 @@ def _sources(
     return {s: torch.cat([b.values[s] for b in buckets] + found[s])[index] for s in sites}
 
 
-_SOURCES = 64  # source prompts in one forward
+_SOURCES = 32  # source prompts in one forward
 
 
 def _swaps(site: Site, pairs: TokenPairs, buckets: list[Suffix], place: Tensor, source: Tensor) -> list[Swaps]:
@@ -275,5 +278,5 @@ def _swaps(site: Site, pairs: TokenPairs, buckets: list[Suffix], place: Tensor, 
             labels[row, : len(pairs.labels[pair])] = torch.as_tensor(pairs.labels[pair])
         device = source.device
         columns = (place[mine, 1], source[mine.to(device)], labels, mine, blocks[mine])
-        made.append(Swaps(suffix, site, *(x.to(device) for x in columns)))
+        made.append(Swaps(suffix, site, *(x.to(device) for x in columns), len(pairs)))
     return made

@@ -116,7 +116,8 @@ def _diagonal(line: Sequence[float]) -> alt.Chart:
 
 def _notes(view: View, data: Columns) -> list[str]:
     notes = []
-    for name in data.values("facet") if "facet" in view.encodings else [None]:
+    panels = data.values("facet") if "facet" in view.encodings else [None]
+    for name in panels if KIND.option(view, "correlation") else []:
         rows = [r for r in data.rows if name is None or r["facet"] == name]
         found = correlations([r["x"] for r in rows], [r["y"] for r in rows])
         said = f"Spearman {found[0]:.3f}, Pearson {found[1]:.3f}" if found else "no correlation: an axis does not vary"
@@ -137,7 +138,7 @@ KIND = Kind(
         "label": "name of the point, written beside the largest |y|",
         "n": "items, on pointing",
     },
-    options={"identity": True, "name_most": 5, "most": 3000},
+    options={"identity": True, "name_most": 5, "most": 3000, "correlation": True},
     names=frozenset({"series", "facet", "label"}),
     notes=_notes,
 )
