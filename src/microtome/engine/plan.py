@@ -72,7 +72,8 @@ class Plan:
         chunk_tokens: most tokens packed into one block call.
         wave_cells: cells run together.
         budget: bytes allowed for activations beyond the recording.
-        peak_bytes: estimate of the most bytes held at once.
+        peak_bytes: estimate of the most bytes held at once, of the budget.
+        recorded_bytes: about what the recording itself holds, beside the budget: residuals, keys and values of the rows.
         flops: multiply-adds times two of the plan, of full forwards for every cell, and of the exact floor (no queries
             computed in the last block but the ones read).
     """
@@ -89,6 +90,7 @@ class Plan:
     wave_cells: int
     budget: int
     peak_bytes: int
+    recorded_bytes: int
     flops: dict[str, float]
 
     def explain(self) -> str:
@@ -106,6 +108,7 @@ class Plan:
             f"floor {self.flops['floor'] / naive:.3f}",
             f"  memory: about {_bytes(self.peak_bytes)} at most of a budget of {_bytes(self.budget)}; "
             f"{self.wave_cells} cells at a time, {self.chunk_tokens:,} tokens a block call",
+            *([f"  beside it: about {_bytes(self.recorded_bytes)} of recorded activations"] if replays else []),
         ]
         return "\n".join(lines)
 
@@ -246,6 +249,7 @@ def make_plan(
             wave,
             budget,
             wave * n * seq * (per_token + a.vocab * item),
+            0,
             flops,
         )
     lengths = seq - sequences.starts
@@ -274,5 +278,6 @@ def make_plan(
         wave,
         budget,
         peak,
+        n * seq * item * sum(2 * a.d_model + 2 * b.kv_heads * b.d_head for b in a.blocks),
         flops,
     )
