@@ -73,7 +73,7 @@ class Plan:
         wave_cells: cells run together.
         budget: bytes allowed for activations beyond the recording.
         peak_bytes: estimate of the most bytes held at once, of the budget.
-        recorded_bytes: about what the recording itself holds, beside the budget: residuals, keys and values of the rows.
+        recorded_bytes: about what the recording holds beside the budget: residuals, keys and values of the rows.
         flops: multiply-adds times two of the plan, of full forwards for every cell, and of the exact floor (no queries
             computed in the last block but the ones read).
     """

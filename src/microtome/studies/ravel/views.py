@@ -61,8 +61,8 @@ def _question(record: Record, config: RavelConfig) -> dict:
         f"swapped: wanted “{example['wanted']}”, said before “{example['before']}”, with MDAS “{example['mdas']}”.",
         f"Featurizers act on {_where(record, config)}, the block where MDAS disentangles most on validation pairs. "
         "They are fitted on training entities in training wording, their settings chosen on validation pairs, and "
-        "scored on entities, and in wording, that they never saw. Swapping nothing scores Disentangle 0.5: that is where "
-        f"the scale begins. MDAS and MDBM are fitted on {shuffled}, DAS and DBM on cause pairs alone.",
+        "scored on entities, and in wording, that they never saw. Swapping nothing scores Disentangle 0.5: that is "
+        f"where the scale begins. MDAS and MDBM are fitted on {shuffled}, DAS and DBM on cause pairs alone.",
     ]
     return {"kind": "text", "title": "What was asked", "caption": "\n\n".join(lines)}
 
