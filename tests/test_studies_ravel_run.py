@@ -19,8 +19,8 @@ from microtome.studies.ravel.methods import CONTROLS, METHODS
 
 SMALL = (
     "asking.templates=6 pairs.bases=8 pairs.train=64 pairs.validation=24 pairs.test=48 fitting.ranks=[8] "
-    "fitting.epochs=1 fitting.layer_epochs=1 fitting.penalties=[0.001] fitting.costs=[0.1] fitting.sae_epochs=3 fitting.rlap_steps=20 "
-    "fitting.probe_rows=150 layers=[1,3] testing.draws=100 testing.random=2 testing.examples=16"
+    "fitting.epochs=1 fitting.layer_epochs=1 fitting.penalties=[0.001] fitting.costs=[0.1] fitting.sae_epochs=3 "
+    "fitting.rlap_steps=20 fitting.probe_rows=150 layers=[1,3] testing.draws=100 testing.random=2 testing.examples=16"
 ).split()
 
 
