@@ -1,4 +1,4 @@
-"""The four benchmarks: what a tool's numbers are compared with, and in which unit its time is given.
+"""The benchmarks: what a tool's numbers are compared with, and in which unit its time is given.
 
 Each takes an adapter (a module of peers/), the shared work and the number of rounds, and returns measurements.
 """
@@ -11,12 +11,22 @@ from torch import Tensor
 from benchmarks.agreement import agreement
 from benchmarks.candidates import Candidate
 from benchmarks.clock import alternate
+from benchmarks.das_benches import das_evaluation, das_memory, das_step, das_together
 from benchmarks.grids import measure_grids
 from benchmarks.measured import Measured, summary
 from benchmarks.peers import plain
 from benchmarks.workload import Work
 
-__all__ = ["attribution", "capture", "head_sweep", "residual_sweep"]
+__all__ = [
+    "attribution",
+    "capture",
+    "das_evaluation",
+    "das_memory",
+    "das_step",
+    "das_together",
+    "head_sweep",
+    "residual_sweep",
+]
 
 MORE = 2  # rounds of the attributions are short, so there are more of them
 

@@ -1,27 +1,69 @@
 """The goals, in the unit of each benchmark: smaller is better, everything is relative to the plain reference.
 
-A goal says at most how much of the reference's time our tool may take, and, where one is set, how many times faster
-than the best peer it must be.
+A goal says at most how much of the reference's time our tool may take (or how much at all), and, where one is set, how
+many times faster than the best peer, or than one other way, it must be.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
-__all__ = ["BENCHES", "GOALS", "Goal"]
+__all__ = ["BENCHES", "GOALS", "Bench", "Goal"]
 
-BENCHES = {  # title and unit
-    "capture": ("Capture of all neurons and residuals, 64 x 128 tokens", "the bare HF forward with logits"),
-    "residual_sweep": ("Residual patching, 8 layers x 16 positions, 16 pairs", "the plain loop"),
-    "head_sweep": ("Head patching, 8 layers x 8 heads, 16 pairs", "the plain loop"),
-    "attribution": ("Attribution of 12 288 neurons x 16 positions, 16 pairs", "the bare HF forward"),
+
+class Bench(NamedTuple):
+    """A benchmark: what it is called, its unit, and where an adapter offers it.
+
+    Attributes:
+        title, unit: for the page.
+        adapter: what follows the tool's name in the name of the module of peers/ that offers it.
+        offer: the function of that module; empty means the benchmark's own name.
+    """
+
+    title: str
+    unit: str
+    adapter: str = ""
+    offer: str = ""
+
+
+STEP = "a step of plain hooks that keep the rotation orthonormal as torch does"
+BENCHES = {
+    "capture": Bench("Capture of all neurons and residuals, 64 x 128 tokens", "the bare HF forward with logits"),
+    "residual_sweep": Bench("Residual patching, 8 layers x 16 positions, 16 pairs", "the plain loop"),
+    "head_sweep": Bench("Head patching, 8 layers x 8 heads, 16 pairs", "the plain loop"),
+    "attribution": Bench("Attribution of 12 288 neurons x 16 positions, 16 pairs", "the bare HF forward"),
+    "das_step": Bench(
+        "A step of fitting a DAS rotation, rank 128, 16 pairs, after layer 4 of 8", STEP, "_das", "fitters"
+    ),
+    "das_together": Bench(
+        "A step of fitting six rotations over the same prompts, or one at each of three layers",
+        f"{STEP}, one after another",
+        "_das",
+        "fitters",
+    ),
+    "das_evaluation": Bench(
+        "What 10 000 pairs of 1 000 prompts say under a rotation", "a pair of the plain hooks", "_das", "fitters"
+    ),
+    "das_memory": Bench(
+        "Peak memory of fitting a DAS rotation for an epoch", "the peak of the plain hooks", "_das", "fitters"
+    ),
 }
 
 
 @dataclass(frozen=True)
 class Goal:
-    """At most `limit` of the reference, and at least `best_peer` times the speed of the best peer."""
+    """What is to be reached.
 
-    limit: float
+    Attributes:
+        limit: at most so much of the reference.
+        best_peer: at least so many times better than the best peer.
+        amount: at most so many seconds (or MiB).
+        rival: `best_peer` is not about peers but about the other way whose name begins so.
+    """
+
+    limit: float | None = None
     best_peer: float | None = None
+    amount: float | None = None
+    rival: str = ""
 
 
 GOALS = {
@@ -33,4 +75,11 @@ GOALS = {
     ("head_sweep", "grid"): Goal(0.40, 2.4),
     ("attribution", "each position"): Goal(3.4),
     ("attribution", "summed over positions"): Goal(3.4),
+    ("das_step", "last position, prepared"): Goal(amount=0.060),
+    ("das_step", "last position, one epoch"): Goal(amount=0.210),
+    ("das_step", "mid-prompt, prepared"): Goal(best_peer=3.0),
+    ("das_together", "last position, six, prepared"): Goal(best_peer=2.0, rival="the same one after another"),
+    ("das_together", "mid-prompt, six, prepared"): Goal(best_peer=2.0, rival="the same one after another"),
+    ("das_evaluation", "a pair"): Goal(best_peer=4.0),
+    ("das_memory", "one epoch"): Goal(best_peer=1.0, rival="pyvene"),
 }

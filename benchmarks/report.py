@@ -5,6 +5,7 @@ from itertools import groupby
 from pathlib import Path
 
 from benchmarks.goals import BENCHES, GOALS, Goal
+from benchmarks.measured import amount
 from benchmarks.rows import RESULTS, Row, load
 
 __all__ = ["write_report"]
@@ -19,11 +20,11 @@ Written by `python -m benchmarks.report` from `results.json`; `make bench` measu
 weights, seed 0, float32).
 
 **How.** Every tool runs in an environment of its own; the plain hooks, or the bare Hugging Face forward, run in the
-same process, in turn with it, and every number below is a time divided by theirs in the same round: median over the
-rounds after one to warm up, smaller is better. Before anything is timed, results are compared with the plain hooks' to
-1e-5 of their scale; a tool that disagrees gets no row, and no row is made while other processes use the machine.
-glibc is told to keep freed memory (`MALLOC_TRIM_THRESHOLD_`, `MALLOC_MMAP_THRESHOLD_`, `MALLOC_TOP_PAD_`), OpenMP waits
-passively (`OMP_WAIT_POLICY=passive`) on 2 threads.
+same process, in turn with it, and every number below is a time (or a peak of memory) divided by theirs in the same
+round: median over the rounds after one to warm up, smaller is better. Before anything is timed, results are compared
+with the plain hooks' to 1e-5 of their scale; a tool that disagrees gets no row, and no row is made while other
+processes use the machine. glibc is told to keep freed memory (`MALLOC_TRIM_THRESHOLD_`, `MALLOC_MMAP_THRESHOLD_`,
+`MALLOC_TOP_PAD_`), OpenMP waits passively (`OMP_WAIT_POLICY=passive`) on 2 threads.
 
 """
 
@@ -36,8 +37,7 @@ def write_report(results: Path = RESULTS, page: Path = PAGE) -> None:
         groups = _grouped(on_device, lambda r: (r.bench, r.metric))
         parts += [f"**Machine.** {device}\n", _goals(groups)]
         for bench, metrics in _grouped(groups, lambda g: g[0][0]):
-            title, unit = BENCHES[bench]
-            parts.append(f"## {title}\n\nUnit: {unit}.\n")
+            parts.append(f"## {BENCHES[bench].title}\n\nUnit: {BENCHES[bench].unit}.\n")
             parts += [_table(metric, mine) for (_, metric), mine in metrics]
     page.write_text("\n".join(parts))
 
@@ -48,20 +48,28 @@ def _grouped(items: Iterable, key) -> list[tuple]:
 
 def _goals(groups: list[tuple]) -> str:
     """Return the table of every metric beside its goal and its best peer."""
-    lines = ["| work | ours | goal | | best peer | ours is faster by | goal | |", "|" + "---|" * 8]
+    lines = ["| work | ours | goal | | best other | ours is better by | goal | |", "|" + "---|" * 8]
     for (bench, metric), rows in groups:
         goal, newest = GOALS.get((bench, metric)), max(rows, key=lambda r: r.date)
-        cells = [f"{bench.replace('_', ' ')}: {metric}", f"**{newest.ours:.3f}**", *_limit(goal, newest.ours)]
+        cells = [f"{bench.replace('_', ' ')}: {metric}", *_limit(goal, newest)]
         lines.append("| " + " | ".join([*cells, *_best_peer(goal, rows)]) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _limit(goal: Goal | None, ours: float) -> tuple[str, str]:
-    return (f"<= {goal.limit}", _met(ours <= goal.limit)) if goal else ("", "")
+def _limit(goal: Goal | None, row: Row) -> tuple[str, str, str]:
+    """Return ours, what it should be at most, and whether it is."""
+    ours = f"**{row.ours:.3f}**" + ("" if row.amount is None else f" ({amount(row.amount, row.measure)})")
+    if goal is not None and goal.amount is not None:
+        known = row.amount is not None and row.amount <= goal.amount
+        return ours, f"<= {amount(goal.amount, row.measure)}", _met(known)
+    if goal is not None and goal.limit is not None:
+        return ours, f"<= {goal.limit}", _met(row.ours <= goal.limit)
+    return ours, "", ""
 
 
 def _best_peer(goal: Goal | None, rows: list[Row]) -> tuple[str, str, str, str]:
-    peers = [r for r in rows if not r.other_name.startswith(OWN_WAYS)]
+    rival = goal.rival if goal else ""
+    peers = [r for r in rows if (r.other_name.startswith(rival) if rival else not r.other_name.startswith(OWN_WAYS))]
     if not peers:
         return "none offers it", "", "", ""
     best = min(peers, key=lambda r: r.ratio)
@@ -76,7 +84,7 @@ def _met(yes: bool) -> str:
 
 
 def _table(metric: str, rows: list[Row]) -> str:
-    lines = [f"### {metric}\n", "| tool | its time | ours | ours is faster by | commit | date |", "|" + "---|" * 6]
+    lines = [f"### {metric}\n", "| tool | its own | ours | ours is better by | commit | date |", "|" + "---|" * 6]
     lines += [
         f"| {r.other_name} | {r.other:.3f} | {r.ours:.3f} | {r.ratio:.2f} | {r.commit} | {r.date} |" for r in rows
     ]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.environments import OURS
 from benchmarks.goals import BENCHES
-from benchmarks.measured import Measured
+from benchmarks.measured import Measured, amount
 
 __all__ = ["RESULTS", "Row", "commit_now", "date_now", "join", "load", "store"]
 
@@ -34,6 +34,8 @@ class Row:
         commit: of this repository, with "+" when the tree had changes.
         date: UTC.
         note: seconds, differences, how quiet the machine was, and what was scaled.
+        amount: what ours took, in seconds (or the MiB that it held).
+        measure: "s" or "MiB".
     """
 
     bench: str
@@ -46,6 +48,8 @@ class Row:
     commit: str
     date: str
     note: str
+    amount: float | None = None
+    measure: str = "s"
 
     @property
     def key(self) -> tuple[str, str, str, str]:
@@ -79,14 +83,15 @@ def join(found: Mapping[str, Sequence[Measured]], device: str, commit: str, date
     pairs = [(ours[m.metric], m) for m in others if m.metric in ours]
     rows = [_row(own, m.name, m.relative, _note(own, m), device, commit, date) for own, m in pairs]
     for own in ours.values():
-        if "bare" in BENCHES[own.bench][1]:
+        if "bare" in BENCHES[own.bench].unit:
             rows.append(_row(own, "bare forward", 1.0, _note(own), device, commit, date))
     return rows
 
 
 def _row(own: Measured, name: str, other: float, note: str, device: str, commit: str, date: str) -> Row:
     mine, theirs, ratio = round(own.relative, 4), round(other, 4), round(other / own.relative, 3)
-    return Row(own.bench, own.metric, mine, theirs, name, ratio, device, commit, date, note)
+    held = (round(own.seconds, 6), own.measure)
+    return Row(own.bench, own.metric, mine, theirs, name, ratio, device, commit, date, note, *held)
 
 
 def _note(own: Measured, other: Measured | None = None) -> str:
@@ -95,7 +100,8 @@ def _note(own: Measured, other: Measured | None = None) -> str:
 
 
 def _timed(m: Measured) -> str:
-    text = f"{m.seconds:.3f} s beside {m.reference:.3f} s of the reference, {m.rounds} rounds, "
+    beside = f"{amount(m.seconds, m.measure)} beside {amount(m.reference, m.measure)} of the reference"
+    text = f"{beside}, {m.rounds} rounds, "
     return text + f"difference {m.difference:.0e}" + (f", {m.note}" if m.note else "")
 
 

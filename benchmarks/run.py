@@ -42,7 +42,8 @@ SETTINGS = {
     "TQDM_DISABLE": "1",
 }
 WORKER = ("worker", "workload", "benches", "grids", "clock", "candidates", "measured", "agreement", "peers/plain")
-ROOMS = ("core", "models", "engine", "measures")
+DAS = ("das", "das_benches", "das_agreement", "peak", "peers/plain_das")
+ROOMS = ("core", "models", "engine", "measures", "features", "training")
 
 
 class Refused(Exception):
@@ -83,8 +84,12 @@ def _arguments() -> argparse.Namespace:
 
 def _offers(tool: str) -> list[str]:
     """Return the benchmarks an adapter has a function for, without importing it (its packages live elsewhere)."""
-    text = (HERE / "peers" / f"{tool}.py").read_text()
-    return [bench for bench in BENCHES if f"\ndef {bench}(" in text]
+    return [bench for bench, (_, _, kind, name) in BENCHES.items() if _defines(tool + kind, name or bench)]
+
+
+def _defines(adapter: str, name: str) -> bool:
+    file = HERE / "peers" / f"{adapter}.py"
+    return file.exists() and f"\ndef {name}(" in file.read_text()
 
 
 def _measured(bench: str, tool: str, args: argparse.Namespace) -> list[Measured]:
@@ -118,7 +123,7 @@ def _measured(bench: str, tool: str, args: argparse.Namespace) -> list[Measured]
 
 def _fingerprint(tool: str, rounds: int) -> str:
     """Return a hash of what a measurement depends on: the worker's code, the tool's pins or our source, the rounds."""
-    files = [HERE / f"{name}.py" for name in (*WORKER, f"peers/{tool}")]
+    files = [HERE / f"{name}.py" for name in (*WORKER, *DAS)] + sorted((HERE / "peers").glob(f"{tool}*.py"))
     files += (
         [requirements_of(tool)]
         if tool != OURS

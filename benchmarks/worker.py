@@ -13,6 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from benchmarks import benches
+from benchmarks.goals import BENCHES
 from benchmarks.workload import FULL, TINY, make_work
 
 __all__ = ["main"]
@@ -28,7 +29,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--tiny", action="store_true")
     args = parser.parse_args()
-    adapter = importlib.import_module(f"benchmarks.peers.{args.tool}")
+    adapter = importlib.import_module(f"benchmarks.peers.{args.tool}{BENCHES[args.bench].adapter}")
     with tempfile.TemporaryDirectory() as scratch:
         work = make_work(args.device, Path(scratch), TINY if args.tiny else FULL)
         measured = getattr(benches, args.bench)(adapter, work, args.rounds)

@@ -1,27 +1,37 @@
 """The benchmarks' arithmetic: rows, report, refusals, and that our numbers are the plain hooks' on the tiny model."""
 
+import importlib
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks/ is not installed with the package
 
-from benchmarks import benches
+from benchmarks import benches, workload
 from benchmarks.agreement import TOLERANCE, Disagreement, agreement
 from benchmarks.candidates import Grid
 from benchmarks.clock import alternate
+from benchmarks.das_agreement import curves, interval, scores
 from benchmarks.goals import BENCHES, GOALS
 from benchmarks.grids import measure_grids
 from benchmarks.machine import QUIET, Watch
 from benchmarks.measured import Measured, summary
-from benchmarks.peers import microtome, plain
+from benchmarks.peak import peak
+from benchmarks.peers import plain, plain_das
 from benchmarks.report import write_report
 from benchmarks.rows import join, load, store
 from benchmarks.run import Refused, refuse_busy
 from benchmarks.workload import BLOCKS, TINY, make_work
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch):
+    """Nothing is timed here, and threads that wait for each other cost most on a busy machine."""
+    monkeypatch.setattr(workload, "THREADS", 1)
 
 
 def measured(name, relative, bench="capture", metric="memory"):
@@ -84,6 +94,23 @@ def test_the_page_says_of_each_goal_whether_it_is_met(tmp_path):
     assert "<= 1.03 | **missed**" in page.read_text()
 
 
+def test_a_goal_may_be_an_amount_or_about_another_way_than_the_peers(tmp_path):
+    results, page = tmp_path / "results.json", tmp_path / "RESULTS.md"
+    step = ("das_step", "last position, prepared")
+    quick = {"microtome": [replace(measured("microtome", 0.1, *step), seconds=0.0599)]}
+    six = ("das_together", "last position, six, prepared")
+    together = [measured("microtome", 0.2, *six), measured("the same one after another", 0.39, *six)]
+    found = [
+        quick | {"pyvene": [measured("pyvene", 1.3, *step)]},
+        {"microtome": together, "pyvene": [measured("pyvene", 9.0, *six)]},
+    ]
+    store([row for each in found for row in rows(each)], results)
+    write_report(results, page)
+    lines = page.read_text().splitlines()
+    assert any("**0.100** (59.9 ms) | <= 60.0 ms | met | pyvene: 1.300 | 13.00" in x for x in lines)
+    assert any("the same one after another: 0.390 | 1.95 | >= 2.0 | **missed**" in x for x in lines)
+
+
 def test_every_goal_belongs_to_a_bench_and_every_bench_has_a_function():
     assert {bench for bench, _ in GOALS} == set(BENCHES) == set(benches.__all__)
 
@@ -136,6 +163,45 @@ def test_a_grid_with_two_cells_exchanged_is_refused():
         measure_grids("residual_sweep", [exchanged], right, rounds=1, device="cpu")
 
 
+def fitting(change):
+    """An adapter whose one way is the plain hooks' on a changed task."""
+
+    def fitters(work):
+        right = plain_das.fitters(work)[0]
+        return [replace(right, fit=lambda tasks, items: right.fit([change(t) for t in tasks], items))]
+
+    return SimpleNamespace(fitters=fitters)
+
+
+def test_a_fit_with_another_start_order_or_rate_is_refused(tmp_path):
+    work = make_work("cpu", tmp_path, TINY)
+    groups = [lambda w: [plain_das.make_task(w, 32)]]
+    assert curves(fitting(lambda task: task), work, groups) == {"plain hooks": 0.0}
+    for change in (
+        {"start": lambda t: t.start.roll(1, 0)},
+        {"order": lambda t: t.order.flip(0)},
+        {"lr": lambda t: 2 * t.lr},
+    ):
+        other = fitting(lambda task, change=change: replace(task, **{name: new(task) for name, new in change.items()}))
+        with pytest.raises(Disagreement, match="losses differs"):
+            curves(other, work, groups)
+
+
+@pytest.mark.slow  # plain hooks go through eight epochs
+def test_a_score_outside_the_interval_is_refused(tmp_path):
+    work = make_work("cpu", tmp_path, TINY)
+    unfitted = fitting(lambda task: replace(task, lr=0.0)).fitters(work)
+    with pytest.raises(Disagreement, match=r"plain hooks scores 0\.\d+, plain hooks 0\.\d+ \[0\.\d+, 0\.\d+\]"):
+        scores(unfitted, work)
+
+
+def test_wilsons_interval_is_the_one_in_the_books():
+    assert interval(0.5, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)
+    assert interval(0.0, 10)[0] == pytest.approx(0.0, abs=1e-12) and interval(0.0, 10)[1] == pytest.approx(
+        0.2775, abs=1e-3
+    )
+
+
 # -- timing
 
 
@@ -151,13 +217,21 @@ def test_relative_time_is_the_median_of_the_rounds_not_the_ratio_of_the_medians(
     assert (found.relative, found.seconds, found.reference) == (1.0, 3.0, 1.0)
 
 
+def test_peak_memory_counts_what_was_held_at_once():
+    held = 64 << 20
+    one, two = (peak(lambda n=n: [torch.ones(held // 4) for _ in range(n)], "cpu") for n in (1, 2))
+    freed = peak(lambda: [torch.ones(held // 4).sum() for _ in range(2)], "cpu")
+    assert 0.9 * held < one < 1.3 * held and 1.9 * held < two < 2.3 * held and freed < 1.3 * held
+
+
 # -- our adapter
 
 
 @pytest.mark.slow  # the plain loops run some hundred forwards, to keep the adapter in step with the engine
 @pytest.mark.parametrize("bench", BENCHES)
 def test_our_numbers_are_those_of_the_plain_hooks(bench, tmp_path):
-    found = getattr(benches, bench)(microtome, make_work("cpu", tmp_path, TINY), 1)
+    adapter = importlib.import_module(f"benchmarks.peers.microtome{BENCHES[bench].adapter}")
+    found = getattr(benches, bench)(adapter, make_work("cpu", tmp_path, TINY), 1)
     ours = [m for m in found if m.name.startswith("microtome")]
     assert ours and all(0 <= m.difference <= TOLERANCE for m in ours)
     assert {m.metric for m in ours} >= {metric for b, metric in GOALS if b == bench}
