@@ -61,23 +61,23 @@ def das_step(adapter: ModuleType, work: Work, rounds: int) -> list[Measured]:
 
 
 def das_together(adapter: ModuleType, work: Work, rounds: int) -> list[Measured]:
-    """Rotations of six attributes over the same prompts, and at three layers: a step of all of them.
+    """Rotations of six attributes over the same prompts, and at three layers, at once: a step of all of them.
 
-    Whoever fits one after another is timed on one attribute, times six; layers are all timed.
+    Ours alone: the peers fit one after another, at six times the cost of one (or three). So do the plain hooks; of them
+    one attribute is timed, times six.
     """
-    found, plain = [f for f in adapter.fitters(work) if not f.variant], plain_das.fitters(work)[0]
+    (ours,) = (f for f in adapter.fitters(work) if not f.variant)
+    plain = plain_das.fitters(work)[0]
     groups = [lambda w, p=p: _attributes(plain_das.make_task(w, position=p)) for p in PLACES.values()]
-    wrong, measured = curves(adapter, work, [*groups, _layers]), []
+    difference, measured = curves(adapter, work, [*groups, _layers])[ours.name], []
     for place, group in zip(PLACES, groups, strict=True):
         tasks = group(work)
-        runs = [run for f in found for run in _six(place, f, tasks, wrong[f.name])]
         parts = len(tasks[0].order) / ATTRIBUTES
         unit = _Run("", plain.name, lambda tasks=tasks: plain.fit(tasks[:1], [None]), parts)
-        measured += _timed("das_together", runs, unit, found, rounds, work)
+        measured += _timed("das_together", _six(place, ours, tasks, difference), unit, [ours], rounds, work)
     tasks = _layers(work)
-    runs = [run for f in found for run in _three(f, tasks, wrong[f.name])]
     unit = _Run("", plain.name, lambda: plain.fit(tasks, [None] * len(tasks)), len(tasks[0].order))
-    return measured + _timed("das_together", runs, unit, found, rounds, work)
+    return measured + _timed("das_together", _three(ours, tasks, difference), unit, [ours], rounds, work)
 
 
 def das_evaluation(adapter: ModuleType, work: Work, rounds: int) -> list[Measured]:
@@ -147,30 +147,25 @@ def _ways(fitter: Fitter, task: Task) -> tuple[Callable[[], object], Callable[[]
 
 def _six(place: str, fitter: Fitter, tasks: list[Task], difference: float) -> list[_Run]:
     """Return what to time of the attributes."""
-    steps, metrics = len(tasks[0].order), [f"{place}, six, {when}" for when in ("prepared", "one epoch")]
-    if not fitter.at_once:
-        about = (steps / ATTRIBUTES, difference, "one after another: one timed, times six")
-        return [_Run(m, fitter.name, run, *about) for m, run in zip(metrics, _ways(fitter, tasks[0]), strict=True)]
-    items = fitter.prepare(tasks)
+    items, about = fitter.prepare(tasks), (len(tasks[0].order), difference)
 
     def apart() -> list:
         return [fitter.fit([task], [item]) for task, item in zip(tasks, items, strict=True)]
 
     return [
-        _Run(metrics[0], fitter.name, lambda: fitter.fit(tasks, items), steps, difference),
-        _Run(metrics[0], "the same one after another", apart, steps, difference),
-        _Run(metrics[1], fitter.name, lambda: fitter.prepared_fit(tasks), steps, difference),
+        _Run(f"{place}, six, prepared", fitter.name, lambda: fitter.fit(tasks, items), *about),
+        _Run(f"{place}, six, prepared", "the same one after another", apart, *about),
+        _Run(f"{place}, six, one epoch", fitter.name, lambda: fitter.prepared_fit(tasks), *about),
     ]
 
 
 def _three(fitter: Fitter, tasks: list[Task], difference: float) -> list[_Run]:
     """Return what to time of the layers."""
-    about = (len(tasks[0].order), difference)
-    runs = [_Run("three layers, one epoch", fitter.name, lambda: fitter.prepared_fit(tasks), *about)]
-    if fitter.at_once:
-        apart = "the same, each layer by itself"
-        runs += [_Run("three layers, one epoch", apart, lambda: [fitter.prepared_fit([t]) for t in tasks], *about)]
-    return runs
+    metric, about = "three layers, one epoch", (len(tasks[0].order), difference)
+    return [
+        _Run(metric, fitter.name, lambda: fitter.prepared_fit(tasks), *about),
+        _Run(metric, "the same, each layer by itself", lambda: [fitter.prepared_fit([t]) for t in tasks], *about),
+    ]
 
 
 def _timed(

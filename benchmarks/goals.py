@@ -38,7 +38,7 @@ BENCHES = {
         "A step of fitting six rotations over the same prompts, or one at each of three layers",
         f"{STEP}, one after another",
         "_das",
-        "fitters",
+        "prepare",  # only a tool that prepares several fits at once
     ),
     "das_evaluation": Bench(
         "What 10 000 pairs of 1 000 prompts say under a rotation", "a pair of the plain hooks", "_das", "fitters"

@@ -20,7 +20,7 @@ from pathlib import Path
 from benchmarks.environments import BENCH, OURS, PEERS, python_of, requirements_of
 from benchmarks.goals import BENCHES
 from benchmarks.machine import QUIET, THREADS, Watch, device_name, is_quiet, load
-from benchmarks.measured import Measured
+from benchmarks.measured import Measured, amount
 from benchmarks.report import write_report
 from benchmarks.rows import commit_now, date_now, join, store
 
@@ -113,8 +113,8 @@ def _measured(bench: str, tool: str, args: argparse.Namespace) -> list[Measured]
     quiet += "" if others is None else f", {others:.2f} CPUs used by others"
     measured = [replace(m, note="; ".join(n for n in (m.note, quiet) if n)) for m in measured]
     for m in measured:
-        numbers = f"{m.seconds:8.3f} s {m.relative:7.3f}  {m.difference:.0e}"
-        print(f"{bench:15} {m.metric:22} {m.name:48} {numbers}", flush=True)
+        numbers = f"{amount(m.seconds, m.measure):>10} {m.relative:7.3f}  {m.difference:.0e}"
+        print(f"{bench:15} {m.metric:26} {m.name:48} {numbers}", flush=True)
     if not args.tiny:
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_text(json.dumps({"code": code, "measured": [asdict(m) for m in measured]}))

@@ -22,7 +22,7 @@ from microtome.models.model import Model
 
 __all__ = ["Prefix", "activations_at", "record_prefix"]
 
-_ROWS = 32  # in one forward: what a forward needs for a moment should not outweigh what is kept
+_ROWS = 16  # in one forward: what a forward needs for a moment should not outweigh what is kept
 
 
 @dataclass(frozen=True)

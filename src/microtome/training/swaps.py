@@ -264,7 +264,7 @@ def _sources(
     return {s: torch.cat([b.values[s] for b in buckets] + found[s])[index] for s in sites}
 
 
-_SOURCES = 32  # source prompts in one forward
+_SOURCES = 16  # source prompts in one forward
 
 
 def _swaps(site: Site, pairs: TokenPairs, buckets: list[Suffix], place: Tensor, source: Tensor) -> list[Swaps]:
