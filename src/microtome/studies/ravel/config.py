@@ -45,7 +45,7 @@ class PairCounts:
     """
 
     bases: int = 60
-    train: int = 400
+    train: int = 240
     validation: int = 48
     test: int = 160
     answer_tokens: int = 3
@@ -75,15 +75,15 @@ class Fitting:
     ranks: tuple[int, ...] = (4, 16, 32)
     penalties: tuple[float, ...] = (1e-4, 1e-2)
     costs: tuple[float, ...] = (0.01, 0.1, 1.0)
-    epochs: int = 4
+    epochs: int = 3
     batch: int = 16
     lr: float = 1e-2
     mask_lr: float = 5e-2
-    layer_epochs: int = 3
-    sae_epochs: int = 40
+    layer_epochs: int = 1
+    sae_epochs: int = 15
     sae_lr: float = 1e-3
     sae_k: int = 16
-    rlap_steps: int = 300
+    rlap_steps: int = 100
     probe_rows: int = 400
     rows_at_once: int = 768
 
