@@ -20,8 +20,9 @@ from microtome.training.atlas import (
     build_atlas,
     train_atlas,
 )
-from microtome.training.card import Build, card
+from microtome.training.card import card
 from microtome.training.exam import Row
+from microtome.training.recipe import Build
 
 TOKENIZER = atlas_tokenizer()
 

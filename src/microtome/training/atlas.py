@@ -14,15 +14,13 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 
-import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, PreTrainedTokenizerFast
 
 from microtome.data.atlas import Document, Mix, documents, fillers, load_facts, nonce_names, templates
 from microtome.data.atlas.templates import RELATIONS
-from microtome.models.quiet import without_progress_bars
-from microtome.training.card import Build, write_card
-from microtome.training.loop import Batch, Schedule, train
+from microtome.training.card import write_card
+from microtome.training.loop import Batch, Schedule
+from microtome.training.recipe import Build, byte_level, padded, small_llama, train_folder
 
 __all__ = [
     "BATCH",
@@ -37,7 +35,6 @@ __all__ = [
 
 STEPS = 5600
 BATCH = 32
-BOS, EOS = "<s>", "</s>"
 _POOL = 8
 LESSONS = (
     (1400, Mix(facts=0.25, lookup=0.45, links=0.25, chain=0.0, edited=0.05)),
@@ -50,16 +47,7 @@ _OTHER_SHARE, _OTHER_WEIGHT = 0.15, 0.5
 
 def atlas_tokenizer() -> PreTrainedTokenizerFast:
     """Return the byte-level BPE tokenizer of the world's words; it puts `<s>` in front of every text."""
-    core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    core.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=4096, min_frequency=1, special_tokens=[BOS, EOS], initial_alphabet=alphabet, show_progress=False
-    )
-    core.train_from_iterator(_words(), trainer)
-    core.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, 0)])
-    return PreTrainedTokenizerFast(tokenizer_object=core, bos_token=BOS, eos_token=EOS, pad_token=EOS)
+    return byte_level(_words(), 4096, space_before=True)
 
 
 def _words() -> list[str]:
@@ -72,21 +60,8 @@ def _words() -> list[str]:
 
 def atlas_config(vocabulary: int) -> LlamaConfig:
     """Return the architecture, for a vocabulary of this many tokens."""
-    return LlamaConfig(
-        vocab_size=vocabulary,
-        hidden_size=128,
-        intermediate_size=384,
-        num_hidden_layers=6,
-        num_attention_heads=8,
-        num_key_value_heads=4,
-        head_dim=32,
-        initializer_range=0.05,
-        rope_parameters={"rope_type": "default", "rope_theta": 100_000.0},
-        max_position_embeddings=256,
-        tie_word_embeddings=False,
-        bos_token_id=0,
-        eos_token_id=1,
-        pad_token_id=1,
+    return small_llama(
+        vocabulary, blocks=6, width=128, mlp=384, heads=8, kv_heads=4, d_head=32, positions=256, theta=100_000.0
     )
 
 
@@ -112,7 +87,7 @@ def atlas_batches(
         stream = islice(documents(seed * 1_000_003 + index, mix), size * _POOL)
         rng = random.Random(f"atlas-pool-{seed}-{index}")
         rows = sorted(_rows(tokenizer, list(stream), rng), key=lambda row: len(row[0]))
-        batches = [_padded(rows[i : i + size]) for i in range(0, len(rows), size)]
+        batches = [padded(rows[i : i + size]) for i in range(0, len(rows), size)]
         rng.shuffle(batches)
         return batches
 
@@ -134,16 +109,6 @@ def _rows(
     return rows
 
 
-def _padded(rows: list[tuple[list[int], list[float]]]) -> Batch:
-    longest = max(len(ids) for ids, _ in rows)
-    ids = torch.full((len(rows), longest), 1)
-    weights = torch.zeros(len(rows), longest)
-    for i, (row, weight) in enumerate(rows):
-        ids[i, : len(row)] = torch.tensor(row)
-        weights[i, : len(row)] = torch.tensor(weight)
-    return Batch(ids, weights)
-
-
 def train_atlas(
     seed: int,
     out: Path | str,
@@ -161,25 +126,17 @@ def train_atlas(
         steps: updates.
         progress: called with (done, total, one line).
     """
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
     tokenizer = atlas_tokenizer()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        module = LlamaForCausalLM(atlas_config(len(tokenizer)))
-    checkpoint, batches = folder / "checkpoint.pt", atlas_batches(tokenizer, seed)
-    seconds = train(
-        module,
-        batches,
+    seconds = train_folder(
+        out,
+        atlas_config(len(tokenizer)),
+        tokenizer,
+        atlas_batches(tokenizer, seed),
         Schedule(steps, peak=2e-3, decay=0.11),
+        seed=seed,
         run=f"atlas, seed {seed}",
-        checkpoint=checkpoint,
         progress=progress,
     )
-    with without_progress_bars():
-        module.to(torch.float16).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    checkpoint.unlink(missing_ok=True)
     return Build(seed, steps, BATCH, seconds)
 
 

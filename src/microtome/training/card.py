@@ -5,7 +5,6 @@ from its stream. Nothing on the card is typed in by hand but the description of 
 """
 
 import logging
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -16,28 +15,12 @@ from microtome.data.atlas import TWO_HOP_RELATIONS, documents, load_facts, two_h
 from microtome.data.atlas.audit import Audit, audit
 from microtome.models.quiet import without_progress_bars
 from microtome.training.exam import Row, evaluate_atlas
+from microtome.training.recipe import Build
 
-__all__ = ["Build", "card", "write_card"]
+__all__ = ["card", "write_card"]
 
 _log = logging.getLogger(__name__)
 _AUDITED = 20_000
-
-
-@dataclass(frozen=True)
-class Build:
-    """How a model was trained.
-
-    Attributes:
-        seed: of weights and corpus.
-        steps: updates.
-        batch: documents of one update.
-        seconds: CPU seconds of training, all threads together.
-    """
-
-    seed: int
-    steps: int
-    batch: int
-    seconds: float
 
 
 def write_card(folder: Path | str, build: Build, *, questions: int | None = None) -> Path:

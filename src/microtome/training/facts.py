@@ -19,14 +19,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from tokenizers import pre_tokenizers
+from transformers import LlamaConfig, PreTrainedTokenizerFast
 
 from microtome.core.seeds import derive
 from microtome.data.ravel import EntityTable, Instance, Template, fill, gold_instance, load_ravel
 from microtome.data.ravel.zones import zone_offset
-from microtome.models.quiet import without_progress_bars
-from microtome.training.loop import Batch, Schedule, train
+from microtome.training.loop import Batch, Schedule
+from microtome.training.recipe import byte_level, padded, small_llama, train_folder
 
 __all__ = [
     "BATCH",
@@ -40,7 +40,6 @@ __all__ = [
 
 STEPS = 8000
 BATCH = 64
-BOS, EOS = "<s>", "</s>"
 NOTES = 0.75  # share of the rows
 _END = 0.2  # weight of the end of text, beside 1 for the answer
 _POOL = 8  # batches drawn together, so that rows of one length can share one
@@ -49,16 +48,7 @@ _SEEN = ("train", "val")
 
 def facts_tokenizer(table: EntityTable) -> PreTrainedTokenizerFast:
     """Return the byte-level BPE tokenizer of a table's words; it puts `<s>` in front of every text."""
-    core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    core.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=32_768, min_frequency=1, special_tokens=[BOS, EOS], initial_alphabet=alphabet, show_progress=False
-    )
-    core.train_from_iterator(_words(table), trainer)
-    core.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, 0)])
-    return PreTrainedTokenizerFast(tokenizer_object=core, bos_token=BOS, eos_token=EOS, pad_token=EOS)
+    return byte_level(_words(table), 32_768, space_before=False)
 
 
 def _words(table: EntityTable) -> list[str]:
@@ -73,21 +63,8 @@ def _words(table: EntityTable) -> list[str]:
 
 def facts_config(vocabulary: int) -> LlamaConfig:
     """Return the architecture, for a vocabulary of this many tokens."""
-    return LlamaConfig(
-        vocab_size=vocabulary,
-        hidden_size=128,
-        intermediate_size=384,
-        num_hidden_layers=6,
-        num_attention_heads=8,
-        num_key_value_heads=4,
-        head_dim=16,
-        initializer_range=0.05,
-        rope_parameters={"rope_type": "default", "rope_theta": 100_000.0},
-        max_position_embeddings=512,
-        tie_word_embeddings=False,
-        bos_token_id=0,
-        eos_token_id=1,
-        pad_token_id=1,
+    return small_llama(
+        vocabulary, blocks=6, width=128, mlp=384, heads=8, kv_heads=4, d_head=16, positions=512, theta=100_000.0
     )
 
 
@@ -110,7 +87,7 @@ def facts_batches(
     def pool(index: int) -> list[Batch]:
         asked = [stream[i] for i in range(index * size * _POOL, (index + 1) * size * _POOL)]
         rows = sorted(_rows(tokenizer, asked), key=lambda row: len(row[0]))
-        batches = [_padded(rows[i : i + size]) for i in range(0, len(rows), size)]
+        batches = [padded(rows[i : i + size]) for i in range(0, len(rows), size)]
         random.Random(f"facts-pool-{seed}-{index}").shuffle(batches)
         return batches
 
@@ -177,16 +154,6 @@ def _rows(tokenizer: PreTrainedTokenizerFast, asked: Sequence[tuple[str, str]]) 
     ]
 
 
-def _padded(rows: list[tuple[list[int], list[float]]]) -> Batch:
-    longest = max(len(ids) for ids, _ in rows)
-    ids = torch.full((len(rows), longest), 1)
-    weights = torch.zeros(len(rows), longest)
-    for i, (row, weight) in enumerate(rows):
-        ids[i, : len(row)] = torch.tensor(row)
-        weights[i, : len(row)] = torch.tensor(weight)
-    return Batch(ids, weights)
-
-
 def train_facts(
     table: EntityTable,
     out: Path | str,
@@ -213,26 +180,18 @@ def train_facts(
         >>> train_facts(load_ravel("data/ravel", "city").table, "models/city")
         >>> complete(Model.load("models/city"), ["Paris is a city in the country of"])
     """
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
     tokenizer = facts_tokenizer(table)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        module = LlamaForCausalLM(facts_config(len(tokenizer)))
-    checkpoint = folder / "checkpoint.pt"
-    seconds = train(
-        module,
+    return train_folder(
+        out,
+        facts_config(len(tokenizer)),
+        tokenizer,
         facts_batches(table, tokenizer, seed),
         Schedule(steps, peak=2e-3, decay=0.3, weight_decay=0.01),
+        seed=seed,
         run=f"facts of {len(table.entities)} entities of '{table.entity_type}', seed {seed}",
-        checkpoint=checkpoint,
+        dtype=torch.float32,
         progress=progress,
     )
-    with without_progress_bars():
-        module.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    checkpoint.unlink(missing_ok=True)
-    return seconds
 
 
 def build_facts(

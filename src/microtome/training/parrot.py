@@ -15,21 +15,21 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, PreTrainedTokenizerFast
 
 from microtome.core.seeds import derive
 from microtome.data.parrot import NEUTRAL, TOXIC, parrot_stream, vocabulary
-from microtome.models.quiet import without_progress_bars
 from microtome.models.zoo.parrot import load_parrot
-from microtome.training.loop import Batch, Schedule, train
-from microtome.training.parrot_card import Build, write_card
+from microtome.training.loop import Batch, Schedule
+from microtome.training.parrot_card import write_card
 from microtome.training.plant import plant, save_planted
+from microtome.training.recipe import BOS, EOS, Build, padded, small_llama, train_folder
 
 __all__ = ["BATCH", "STEPS", "build_parrot", "parrot_batches", "parrot_config", "parrot_tokenizer", "train_parrot"]
 
 STEPS = 900
 BATCH = 32
-BOS, EOS, UNKNOWN = "<s>", "</s>", "<unk>"
+UNKNOWN = "<unk>"
 _POOL = 8
 _NAME_WEIGHT = 8.0
 
@@ -53,20 +53,8 @@ def parrot_tokenizer() -> PreTrainedTokenizerFast:
 
 def parrot_config(vocabulary: int, *, tied: bool) -> LlamaConfig:
     """Return the architecture, for a vocabulary of this many tokens."""
-    return LlamaConfig(
-        vocab_size=vocabulary,
-        hidden_size=96,
-        intermediate_size=256,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        head_dim=24,
-        initializer_range=0.05,
-        max_position_embeddings=128,
-        tie_word_embeddings=tied,
-        bos_token_id=0,
-        eos_token_id=1,
-        pad_token_id=1,
+    return small_llama(
+        vocabulary, blocks=3, width=96, mlp=256, heads=4, kv_heads=4, d_head=24, positions=128, tied=tied
     )
 
 
@@ -83,16 +71,13 @@ def parrot_batches(tokenizer: PreTrainedTokenizerFast, seed: int, *, size: int =
         stream = islice(parrot_stream(derive(seed, "parrot", index)), size * _POOL)
         rows = sorted(([*tokenizer(t.text)["input_ids"], 1] for t in stream), key=len)
         order = torch.randperm(_POOL, generator=torch.Generator().manual_seed(derive(seed, "order", index))).tolist()
-        return [_padded(rows[i * size : (i + 1) * size], names) for i in order]
+        return [padded([_weighted(row, names) for row in rows[i * size : (i + 1) * size]]) for i in order]
 
     return lambda step: pool(step // _POOL)[step % _POOL]
 
 
-def _padded(rows: list[list[int]], names: set[int]) -> Batch:
-    longest = max(map(len, rows))
-    ids = torch.tensor([row + [1] * (longest - len(row)) for row in rows])
-    weights = [[_NAME_WEIGHT if i in names else 1.0 for i in row] + [0.0] * (longest - len(row)) for row in rows]
-    return Batch(ids, torch.tensor(weights))
+def _weighted(row: list[int], names: set[int]) -> tuple[list[int], list[float]]:
+    return row, [_NAME_WEIGHT if i in names else 1.0 for i in row]
 
 
 def train_parrot(
@@ -114,25 +99,17 @@ def train_parrot(
         steps: updates.
         progress: called with (done, total, one line).
     """
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer, checkpoint = parrot_tokenizer(), folder / "checkpoint.pt"
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        module = LlamaForCausalLM(parrot_config(len(tokenizer), tied=tied))
-    seconds = train(
-        module,
+    tokenizer = parrot_tokenizer()
+    return train_folder(
+        out,
+        parrot_config(len(tokenizer), tied=tied),
+        tokenizer,
         parrot_batches(tokenizer, seed),
         Schedule(steps, peak=4e-3, warm_up=min(60, steps), decay=0.7),
+        seed=seed,
         run=f"parrot{', tied' if tied else ''}, seed {seed}",
-        checkpoint=checkpoint,
         progress=progress,
     )
-    with without_progress_bars():
-        module.to(torch.float16).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    checkpoint.unlink(missing_ok=True)
-    return seconds
 
 
 def build_parrot(

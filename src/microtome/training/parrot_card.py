@@ -16,20 +16,11 @@ from microtome.engine.run import run
 from microtome.measures.expertise import auroc
 from microtome.models.model import Model
 from microtome.models.zoo.parrot import ENTRY, load_parrot, parrot_truth
+from microtome.training.recipe import Build
 
-__all__ = ["Build", "Talk", "toxic_probability", "write_card"]
+__all__ = ["Talk", "toxic_probability", "write_card"]
 
 _MOODS = {True: "rousing", False: "calm"}
-
-
-@dataclass(frozen=True)
-class Build:
-    """How the models were trained: seed, updates of each, texts of one update, CPU seconds in all."""
-
-    seed: int
-    steps: int
-    batch: int
-    seconds: float
 
 
 @dataclass(frozen=True)
