@@ -14,28 +14,25 @@ Padding counts nowhere. Values beyond float16's range are stored as its largest 
 them) and counted in `saturated`.
 """
 
-import json
-import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from microtome.core.errors import StoreError
 from microtome.core.site import Site
+from microtome.engine.parts import PartedStore, Parts
 from microtome.engine.run import run
-from microtome.engine.store import checksum
 from microtome.models.batch import Batch
 from microtome.models.model import Model
 
 __all__ = ["PooledRows", "PooledStore", "pool", "pool_tokens"]
 
-VERSION = 1
+PARTS = Parts("pooled store", "microtome.pooled", 1, "block", "pool")
 LARGEST = torch.finfo(torch.float16).max
 
 
@@ -126,25 +123,10 @@ class _Writer:
 
     def __init__(self, path: Path, head: dict, block_samples: int):
         self.path, self.head, self.block_samples = path, head, block_samples
-        self.manifest = self._resume()
+        self.manifest = PARTS.resume(path, head, {"saturated": 0})
         self.first = self.done = self.manifest["batches"]
         self.block: dict[str, Tensor] = {}
         self.held = self.saturated = 0
-
-    def _resume(self) -> dict:
-        self.path.mkdir(parents=True, exist_ok=True)
-        for stale in self.path.glob("*.part"):
-            stale.unlink()
-        if not (self.path / "manifest.json").is_file():
-            fresh = {"format": "microtome.pooled", "version": VERSION, **self.head, "blocks": [], "batches": 0}
-            return fresh | {"saturated": 0, "complete": False}
-        manifest = _manifest(self.path)
-        for key, value in self.head.items():
-            if manifest[key] != value:
-                raise StoreError(
-                    f"Store '{self.path}' holds {key} {manifest[key]}, asked for {value}; choose another folder."
-                )
-        return manifest
 
     def take(self, batch: Batch, number: int) -> Callable[[Site, Tensor], None]:
         """Return what pools a batch's activations into the block; it is written first where they would not fit."""
@@ -181,65 +163,26 @@ class _Writer:
         """Write what is held as one block and enter it in the manifest."""
         if not self.held:
             return
-        name = f"block-{len(self.manifest['blocks']):05d}.safetensors"
-        part = self.path / f"{name}.part"
-        save_file({key: columns[:, : self.held].contiguous() for key, columns in self.block.items()}, part)
-        os.replace(part, self.path / name)
-        entry = {"file": name, "samples": self.held, "crc32": checksum(self.path / name)}
-        self.manifest["blocks"].append(entry)
+        tensors = {key: columns[:, : self.held].contiguous() for key, columns in self.block.items()}
+        entry = PARTS.write(self.path, len(self.manifest["blocks"]), tensors)
+        self.manifest["blocks"].append({**entry, "samples": self.held})
         saturated = self.manifest["saturated"] + self.saturated
         self.manifest |= {"batches": self.done, "saturated": saturated, "complete": False}
         self.held = self.saturated = 0
-        self._save()
+        PARTS.save(self.path, self.manifest)
 
     def close(self) -> None:
         self.flush()
         if not self.manifest["blocks"]:
             raise StoreError(f"Nothing to pool in '{self.path}': the batches held no text; give at least one.")
         self.manifest["complete"] = True
-        self._save()
-
-    def _save(self) -> None:
-        part = self.path / "manifest.json.part"
-        part.write_text(json.dumps(self.manifest, indent=1))
-        os.replace(part, self.path / "manifest.json")
+        PARTS.save(self.path, self.manifest)
 
 
-def _manifest(path: Path) -> dict:
-    try:
-        manifest = json.loads((path / "manifest.json").read_text())
-    except FileNotFoundError as error:
-        raise StoreError(f"No pooled store at '{path}': manifest.json is missing; make one with pool.") from error
-    except json.JSONDecodeError as error:
-        raise StoreError(f"The manifest of store '{path}' is damaged ({error}); pool it again.") from error
-    if (manifest.get("format"), manifest.get("version")) != ("microtome.pooled", VERSION):
-        found = f"{manifest.get('format')} {manifest.get('version')}"
-        raise StoreError(f"Store '{path}' is {found}, this program reads microtome.pooled {VERSION}; pool it again.")
-    return manifest
-
-
-@dataclass(frozen=True)
-class PooledStore:
+class PooledStore(PartedStore):
     """A finished store of pooled activations. Open one with `PooledStore.open`."""
 
-    path: Path
-    manifest: dict
-    _checked: set = field(default_factory=set, repr=False, compare=False)
-
-    @classmethod
-    def open(cls, path: str | Path) -> "PooledStore":
-        """Return the store in a folder.
-
-        Raises:
-            StoreError: there is none, or its making did not finish.
-        """
-        path = Path(path)
-        manifest = _manifest(path)
-        if not manifest["complete"]:
-            raise StoreError(
-                f"Store '{path}' is unfinished ({manifest['batches']} batches done); run the same pool again."
-            )
-        return cls(path, manifest)
+    parts = PARTS
 
     def __len__(self) -> int:
         return sum(b["samples"] for b in self.manifest["blocks"])
@@ -280,21 +223,9 @@ class PooledStore:
     def _gather(self, name: str, units: slice) -> np.ndarray:
         parts = []
         for block in self.manifest["blocks"]:
-            file = self.path / block["file"]
-            self._check(file, block["crc32"])
-            with safe_open(file, "np") as f:
+            with safe_open(self.file(block), "np") as f:
                 parts.append(f.get_slice(name)[units])
         return np.concatenate(parts, 1)
-
-    def _check(self, file: Path, expected: str) -> None:
-        """Verify a block's checksum when it is first read."""
-        if file in self._checked:
-            return
-        if not file.is_file():
-            raise StoreError(f"Block '{file}' is missing; pool the store again.")
-        if checksum(file) != expected:
-            raise StoreError(f"Block '{file}' is damaged (checksum differs from the manifest); pool the store again.")
-        self._checked.add(file)
 
 
 @dataclass(frozen=True)

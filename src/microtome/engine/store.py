@@ -11,29 +11,27 @@ stopped. Padding is not stored. Reading is by token (rows) or by unit (columns) 
 shard's checksum is verified when it is first opened.
 """
 
-import json
 import os
-import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from microtome.core.errors import StoreError
 from microtome.core.site import Site
+from microtome.engine.parts import PartedStore, Parts
 from microtome.engine.run import run
 from microtome.models.batch import Batch
 from microtome.models.model import Model
 
 __all__ = ["ActivationStore", "capture"]
 
-VERSION = 2
+PARTS = Parts("activation store", "microtome.store", 2, "shard", "capture")
 
 
 def capture(
@@ -64,7 +62,7 @@ def capture(
     infos = model.select(sites)
     widths = {str(i.site): i.units * max(i.d_head, 1) for i in infos}
     head = {"model": model.name, "widths": widths, "dtype": str(dtype).removeprefix("torch.")}
-    manifest = _resume(path, head)
+    manifest = PARTS.resume(path, head, {"items": 0})
     done = manifest["batches"]
     with _Writer(path, manifest, shard_tokens, dtype) as writer:
         for number, batch in enumerate(batches):
@@ -78,19 +76,13 @@ def capture(
     return ActivationStore.open(path)
 
 
-def _resume(path: Path, head: dict) -> dict:
-    """Return the manifest of a fresh or unfinished store."""
-    path.mkdir(parents=True, exist_ok=True)
-    for stale in path.glob("*.part"):
-        stale.unlink()
-    if not (path / "manifest.json").is_file():
-        fresh = {"format": "microtome.store", "version": VERSION, **head, "shards": [], "batches": 0, "items": 0}
-        return fresh | {"complete": False}
-    manifest = _manifest(path)
-    for key, value in head.items():
-        if manifest[key] != value:
-            raise StoreError(f"Store '{path}' holds {key} {manifest[key]}, asked for {value}; choose another folder.")
-    return manifest
+class _Writing(NamedTuple):
+    """A shard that the thread is writing: its entry to come, its tokens, how far the store is with it, its buffers."""
+
+    written: Future
+    tokens: int
+    done: dict[str, int]
+    buffers: dict[str, Tensor]
 
 
 class _Writer:
@@ -101,7 +93,7 @@ class _Writer:
         self.thread = ThreadPoolExecutor(1, "microtome-store")
         self.free: list[dict[str, Tensor]] = [{}, {}]
         self.filling = self.free.pop()
-        self.writing: tuple[Future, dict, dict[str, Tensor]] | None = None
+        self.writing: _Writing | None = None
         self.held = 0
         self.done = {"batches": manifest["batches"], "items": manifest["items"]}
 
@@ -143,22 +135,21 @@ class _Writer:
         self.settle()
         if not self.held:
             return
-        name = f"shard-{len(self.manifest['shards']):05d}.safetensors"
         tensors = {site: rows[: self.held] for site, rows in self.filling.items()}
-        entry = {"file": name, "tokens": self.held}
-        self.writing = (self.thread.submit(_write, self.path / name, tensors), entry | self.done, self.filling)
+        written = self.thread.submit(PARTS.write, self.path, len(self.manifest["shards"]), tensors)
+        self.writing = _Writing(written, self.held, self.done, self.filling)
         self.filling, self.held = self.free.pop(), 0
 
     def settle(self) -> None:
         """Wait for the shard that is being written and enter it in the manifest."""
         if self.writing is None:
             return
-        (written, entry, buffers), self.writing = self.writing, None
-        checksum = written.result()
-        self.free.append(buffers)
-        self.manifest["shards"].append({"file": entry["file"], "tokens": entry["tokens"], "crc32": checksum})
-        self.manifest |= {"batches": entry["batches"], "items": entry["items"]}
-        self._save()
+        shard, self.writing = self.writing, None
+        entry = shard.written.result()
+        self.free.append(shard.buffers)
+        self.manifest["shards"].append({**entry, "tokens": shard.tokens})
+        self.manifest |= shard.done
+        PARTS.save(self.path, self.manifest)
 
     def close(self) -> None:
         self.flush()
@@ -168,7 +159,7 @@ class _Writer:
         if not self.manifest["complete"]:
             self._write_tokens()
             self.manifest["complete"] = True
-            self._save()
+            PARTS.save(self.path, self.manifest)
 
     def _write_tokens(self) -> None:
         import pyarrow as pa
@@ -183,65 +174,11 @@ class _Writer:
         pq.write_table(pa.table({n: index[:, i] for i, n in enumerate(("item", "position", "token"))}), part)
         os.replace(part, self.path / "tokens.parquet")
 
-    def _save(self) -> None:
-        part = self.path / "manifest.json.part"
-        part.write_text(json.dumps(self.manifest, indent=1))
-        os.replace(part, self.path / "manifest.json")
 
-
-def _write(path: Path, tensors: dict[str, Tensor]) -> str:
-    """Write a shard, whole or not at all, and return its checksum."""
-    part = path.with_name(path.name + ".part")
-    save_file(tensors, part)
-    os.replace(part, path)
-    return checksum(path)
-
-
-def checksum(path: Path) -> str:
-    """CRC-32 of a file: finds damage at a fifth of the cost of a cryptographic digest."""
-    crc = 0
-    with path.open("rb") as f:
-        while block := f.read(1 << 22):
-            crc = zlib.crc32(block, crc)
-    return f"{crc:08x}"
-
-
-def _manifest(path: Path) -> dict:
-    try:
-        manifest = json.loads((path / "manifest.json").read_text())
-    except FileNotFoundError as error:
-        raise StoreError(
-            f"No activation store at '{path}': manifest.json is missing; make one with capture."
-        ) from error
-    except json.JSONDecodeError as error:
-        raise StoreError(f"The manifest of store '{path}' is damaged ({error}); capture it again.") from error
-    if manifest.get("version") != VERSION:
-        raise StoreError(f"Store '{path}' has version {manifest.get('version')}, this program reads {VERSION}.")
-    return manifest
-
-
-@dataclass(frozen=True)
-class ActivationStore:
+class ActivationStore(PartedStore):
     """A finished store. Open one with `ActivationStore.open`."""
 
-    path: Path
-    manifest: dict
-    _checked: set = field(default_factory=set, repr=False, compare=False)
-
-    @classmethod
-    def open(cls, path: str | Path) -> "ActivationStore":
-        """Return the store in a folder.
-
-        Raises:
-            StoreError: there is none, or its capture did not finish.
-        """
-        path = Path(path)
-        manifest = _manifest(path)
-        if not manifest["complete"]:
-            raise StoreError(
-                f"Store '{path}' is unfinished ({manifest['batches']} batches done); run the same capture again."
-            )
-        return cls(path, manifest)
+    parts = PARTS
 
     def __len__(self) -> int:
         return sum(s["tokens"] for s in self.manifest["shards"])
@@ -296,14 +233,8 @@ class ActivationStore:
             raise StoreError(f"Store '{self.path}' does not hold '{site}' (it holds {held[:4]}); capture it.")
         return self.manifest["widths"][str(site)]
 
-    def _shard(self, shard: dict):
-        file = self.path / shard["file"]
-        if shard["file"] not in self._checked:
-            if not file.is_file():
-                raise StoreError(f"Shard '{file}' is missing; capture the store again.")
-            if checksum(file) != shard["crc32"]:
-                raise StoreError(f"Shard '{file}' is damaged (checksum differs from the manifest); capture it again.")
-            self._checked.add(shard["file"])
+    def _shard(self, shard: dict) -> safe_open:
+        file = self.file(shard)
         try:
             return safe_open(file, "pt")
         except SafetensorError as error:
