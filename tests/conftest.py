@@ -1,6 +1,7 @@
 """Shared set-up: quiet libraries, small models built once."""
 
 import os
+import signal
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -15,6 +16,9 @@ settings.register_profile(
     "gate", derandomize=True, database=None, deadline=None
 )  # the gate asks the same of every commit
 settings.load_profile("gate")
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # so does a shell's `&`, and programs under test inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
