@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from microtome.core.errors import MeasureError
-from microtome.measures.disentangle import chance_corrected, disentangle
+from microtome.measures.disentangle import Trials, chance_corrected
 
 NAMES = ("colour", "size", "place")
 
@@ -19,7 +19,7 @@ def design(templates=3, entities=8):
 
 def scores(right, asked, templates, entities, targets=NAMES, draws=200):
     rng = np.random.default_rng(0)
-    return disentangle(right, targets, asked, templates=templates, entities=entities, rng=rng, draws=draws)
+    return Trials(asked, templates=templates, entities=entities, rng=rng, draws=draws).scores(right, targets)
 
 
 def own(asked, targets=NAMES):

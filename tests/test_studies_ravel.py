@@ -13,7 +13,7 @@ from microtome.studies.ravel import STUDY
 from microtome.studies.ravel.config import RavelConfig
 from microtome.studies.ravel.fitting import best
 from microtome.studies.ravel.methods import CONTROLS, METHODS, Candidate
-from microtome.studies.ravel.scoring import of_candidates, scored
+from microtome.studies.ravel.scoring import of_candidates
 from microtome.studies.ravel.sides import Encoder, encode_side
 from microtome.studies.ravel.subject import load_subject, load_table
 
@@ -74,7 +74,7 @@ def test_swapping_nothing_and_everything_are_the_ends_of_the_scale_in_a_real_mod
         Candidate("full", t, "", "", None, 128) for t in targets
     ]
     outcome, kinds = of_candidates(side, swaps, arms, {}, rows_at_once=256)
-    scores = {m: scored(side, outcome.right[i], targets, seed=0, draws=50)[-1] for i, (m, _) in enumerate(kinds)}
+    scores = {m: side.trials(0, 50).scores(outcome.right[i], targets)[-1] for i, (m, _) in enumerate(kinds)}
     # multi-token entity names leave their first tokens behind, so not exactly 1 and 0
     assert scores["empty"].cause.estimate < 0.02 and scores["empty"].isolate.estimate > 0.95
     assert scores["full"].cause.estimate > 0.9 and scores["full"].isolate.estimate < 0.1

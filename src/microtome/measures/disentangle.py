@@ -25,7 +25,9 @@ from microtome.measures.arrays import group_codes, numbers
 from microtome.measures.intervals import Interval, percentile_interval
 from microtome.measures.resampling import bootstrap_weights
 
-__all__ = ["Disentangled", "chance_corrected", "disentangle"]
+__all__ = ["Disentangled", "Trials", "chance_corrected"]
+
+_SCORES = ("cause", "isolate", "disentangle", "interchange")
 
 _CHUNK = 256  # draws at a time
 
@@ -56,23 +58,10 @@ def chance_corrected(disentangle: float) -> float:
     return 2 * disentangle - 1
 
 
-def disentangle(
-    right: object,
-    targets: Sequence[str],
-    asked: Sequence[str],
-    *,
-    templates: Sequence[str],
-    entities: Sequence[str],
-    rng: np.random.Generator,
-    draws: int = 1000,
-    level: float = 0.95,
-) -> list[Disentangled]:
-    """Return the scores of every target attribute, and last their means.
+class Trials:
+    """Pairs with what they ask for, and resamples of them: whatever is answered to them is scored on the same draws.
 
     Args:
-        right: whether each pair was answered as wanted (or how probably) with each target's features swapped,
-            [targets, pairs]: as the source where the pair asks for the target, as before elsewhere.
-        targets: the attribute of each row.
         asked: the attribute each pair asks for.
         templates: the base template of each pair.
         entities: the base entity of each pair.
@@ -81,45 +70,75 @@ def disentangle(
         level: of the intervals.
 
     Raises:
-        MeasureError: shapes do not fit, a value is missing, a target that no pair asks for, or only one attribute.
+        MeasureError: shapes do not fit, only one attribute is asked for, or too few pairs to resample.
     """
-    right = numbers(right, "Answers after an interchange", ndim=2)
-    names = list(dict.fromkeys(asked))
-    if right.shape != (len(targets), len(asked)):
-        raise MeasureError(
-            f"Answers [targets, pairs] of shape {[len(targets), len(asked)]} were asked for, found "
-            f"{list(right.shape)}; give one row for each target and one column for each pair."
+
+    def __init__(
+        self,
+        asked: Sequence[str],
+        *,
+        templates: Sequence[str],
+        entities: Sequence[str],
+        rng: np.random.Generator,
+        draws: int = 1000,
+        level: float = 0.95,
+    ):
+        names = list(dict.fromkeys(asked))
+        if len(names) < 2:
+            raise MeasureError(
+                f"Pairs that ask for another attribute were asked for, found pairs that ask for {', '.join(names)}; "
+                "isolation needs the target's own queries and another attribute's."
+            )
+        self.order = np.argsort([names.index(a) for a in asked], kind="stable")
+        asked, templates, entities = ([x[i] for i in self.order] for x in (asked, templates, entities))
+        self.design, self.level, self.entities = _Design(names, asked, templates), level, len(set(entities))
+        parts = self.design.parts
+        self.weights = bootstrap_weights(
+            [entities, templates], len(asked), draws=draws, rng=rng, parts=parts, strata=[None, asked]
         )
-    missing = [t for t in targets if t not in names]
-    if missing or len(names) < 2:
-        raise MeasureError(
-            f"Pairs that ask for {', '.join(missing or ['a second attribute'])} were asked for, found pairs that ask "
-            f"for {', '.join(names)}; isolation needs the target's own queries and another attribute's."
-        )
-    order = np.argsort([names.index(a) for a in asked], kind="stable")
-    asked, templates, entities = ([x[i] for i in order] for x in (asked, templates, entities))
-    design = _Design(names, asked, templates)
-    weights = bootstrap_weights(
-        [entities, templates], len(asked), draws=draws, rng=rng, parts=design.parts, strata=[None, asked]
-    )
-    bare = [names[a] for a, part in enumerate(design.parts) if (weights[:, part].sum(1) == 0).any()]
-    if bare:
-        raise MeasureError(
-            f"Resamples that each hold pairs asking for every attribute were asked for, found too few for "
-            f"{', '.join(bare)}; draw more pairs of more entities."
-        )
-    n = len(set(entities))
-    tables = [design.shares(row, weights) for row in right[:, order]]
-    rows = [_Scores(design, t, *table) for t, table in zip(targets, tables, strict=True)]
-    found = [row.told(n, level) for row in rows]
-    means = {
-        name: percentile_interval(
-            np.mean([getattr(r, name)[0] for r in rows]), np.mean([getattr(r, name)[1:] for r in rows], 0), n,
-            level=level,
-        )
-        for name in ("cause", "isolate", "disentangle", "interchange")
-    }  # fmt: skip
-    return [*found, Disentangled(None, **means, by_attribute={})]
+        bare = [names[a] for a, part in enumerate(parts) if (self.weights[:, part].sum(1) == 0).any()]
+        if bare:
+            raise MeasureError(
+                f"Resamples that each hold pairs asking for every attribute were asked for, found too few for "
+                f"{', '.join(bare)}; draw more pairs of more entities."
+            )
+
+    def scores(self, right: object, targets: Sequence[str]) -> list[Disentangled]:
+        """Return the scores of every target attribute, and last their means.
+
+        Args:
+            right: whether each pair was answered as wanted (or how probably) with each target's features swapped,
+                [targets, pairs]: as the source where the pair asks for the target, as before elsewhere.
+            targets: the attribute of each row.
+
+        Raises:
+            MeasureError: the shape does not fit, a value is missing, or no pair asks for a target.
+        """
+        right = numbers(right, "Answers after an interchange", ndim=2)
+        if right.shape != (len(targets), len(self.order)):
+            raise MeasureError(
+                f"Answers [targets, pairs] of shape {[len(targets), len(self.order)]} were asked for, found "
+                f"{list(right.shape)}; give one row for each target and one column for each pair."
+            )
+        missing = [t for t in targets if t not in self.design.names]
+        if missing:
+            raise MeasureError(
+                f"Pairs that ask for {', '.join(missing)} were asked for, found pairs that ask for "
+                f"{', '.join(self.design.names)}; isolation needs the target's own queries and another attribute's."
+            )
+        tables = [self.design.shares(row, self.weights) for row in right[:, self.order]]
+        rows = [_Scores(self.design, t, *table) for t, table in zip(targets, tables, strict=True)]
+        means = {name: self._interval(np.mean([getattr(r, name) for r in rows], 0)) for name in _SCORES}
+        return [*(self._told(row) for row in rows), Disentangled(None, **means, by_attribute={})]
+
+    def _told(self, row: "_Scores") -> Disentangled:
+        by_attribute = {a: self._interval(row.shares[:, i]) for i, a in enumerate(self.design.names)}
+        scores = {name: self._interval(getattr(row, name)) for name in _SCORES}
+        return Disentangled(row.target, **scores, by_attribute=by_attribute)
+
+    def _interval(self, drawn: np.ndarray) -> Interval:
+        """Return the data's score with the interval of its resamples, [1 + draws]."""
+        return percentile_interval(drawn[0], drawn[1:], self.entities, level=self.level)
 
 
 class _Design:
@@ -169,18 +188,7 @@ class _Scores:
     def __init__(self, design: _Design, target: str, shares: np.ndarray, pooled: np.ndarray):
         own = design.names.index(target)
         others = [a for a in range(len(design.names)) if a != own]
-        self.target, self.names, self.shares = target, design.names, shares
+        self.target, self.shares = target, shares
         self.cause, self.isolate = shares[:, own], shares[:, others].mean(1)
         self.disentangle = (self.cause + self.isolate) / 2
         self.interchange = (pooled[:, own] + 0.5 * pooled[:, others].sum(1)) / (1 + 0.5 * len(others))
-
-    def told(self, n: int, level: float) -> Disentangled:
-        """Return the scores with their intervals over n entities."""
-
-        def of(draws: np.ndarray) -> Interval:
-            return percentile_interval(draws[0], draws[1:], n, level=level)
-
-        scores = (of(getattr(self, s)) for s in ("cause", "isolate", "disentangle", "interchange"))
-        return Disentangled(
-            self.target, *scores, by_attribute={a: of(self.shares[:, i]) for i, a in enumerate(self.names)}
-        )

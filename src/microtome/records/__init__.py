@@ -7,7 +7,7 @@ from microtome.records.query import query
 from microtome.records.record import Record
 from microtome.records.schema import SCHEMA_VERSION, Judged
 from microtome.records.stage import Stage, StageOutput
-from microtome.records.steps import Steps
+from microtome.records.steps import Steps, Told
 from microtome.records.values import Missing, Reason
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Stage",
     "StageOutput",
     "Steps",
+    "Told",
     "Verdict",
     "content_key",
     "differences",

@@ -5,7 +5,10 @@ from collections.abc import Callable, Mapping
 from microtome.records.record import Record
 from microtome.records.stage import Stage, StageOutput
 
-__all__ = ["Steps"]
+__all__ = ["Steps", "Told"]
+
+Told = Callable[[float], None]
+"""Takes the share of a step that is done."""
 
 
 class Steps:
@@ -28,7 +31,7 @@ class Steps:
         self.record, self.shares, self.progress = record, shares, progress
         self.total = sum(shares.values())
 
-    def __call__(self, name: str, compute: Callable[[Callable[[float], None]], StageOutput], *after: Stage) -> Stage:
+    def __call__(self, name: str, compute: Callable[[Told], StageOutput], *after: Stage) -> Stage:
         """Return the stage: computed now with its progress told, or as it stands on disk.
 
         Args:

@@ -1,7 +1,6 @@
 """Steps that ask: what the table holds, what the model knows of it, and which pairs that leaves. Each a stage."""
 
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 from microtome.core.errors import DataError
@@ -16,12 +15,10 @@ from microtome.data.ravel import (
 )
 from microtome.engine.completions import complete
 from microtome.models.digest import weights_digest
-from microtome.records import Missing, Stage, StageOutput
+from microtome.records import Missing, Stage, StageOutput, Told
 from microtome.studies.ravel.subject import Subject
 
 __all__ = ["ask", "describe", "instance_of", "pairs", "table"]
-
-Told = Callable[[float], None]
 
 
 def describe(subject: Subject) -> StageOutput:

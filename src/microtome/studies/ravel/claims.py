@@ -66,6 +66,7 @@ def _headline(rows: Mapping) -> tuple[Claim, Verdict]:
     control = {
         rows["entity-test", m]["label"]: rows["entity-test", m]["disentangle"]
         for m in ("empty", "full", "random", "shuffled", "untrained")
+        if ("entity-test", m) in rows
     }
     interval = (main["disentangle_low"], main["disentangle_high"])
     return claim, Verdict(outcome, reason, main["disentangle"], main["n"], interval, control)

@@ -3,13 +3,14 @@
 All attributes, ranks and methods at a site go through the blocks above it together.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
 
 from microtome.core.protocols import Featurizer
 from microtome.core.seeds import derive
+from microtome.records import Told
 from microtome.studies.ravel.config import Fitting
 from microtome.studies.ravel.methods import Candidate
 from microtome.studies.ravel.sides import Side
@@ -18,9 +19,8 @@ from microtome.training.swaps import Swaps
 
 __all__ = ["fit_all", "layer_fits", "mdas_of", "shuffled"]
 
-Told = Callable[[float], None]
 Fits = dict[tuple[str, str, str], RotationFit | MaskFit]  # (method, target, setting) -> fit
-CAUSE = ("cause",)
+KINDS = {"das": ("cause",), "dbm": ("cause",), "mdas": ("cause", "isolate"), "mdbm": ("cause", "isolate")}
 
 
 def fit_all(
@@ -39,7 +39,7 @@ def fit_all(
     """
     turning: Fits = {}
     for rank in (r for r in fitting.ranks if r <= width):
-        turning |= _rotations(side, swaps, targets, rank, seed)
+        turning |= _rotations(side, swaps, dict.fromkeys(targets, rank), seed)
     joint = _joint(side, swaps, targets, [r for r in fitting.ranks if r * len(targets) <= width], seed)
     masking = _masks(side, swaps, targets, fitting.penalties, seed)
     made, bases = _fitted(turning | joint, _schedule(fitting, fitting.lr), lambda x: told(0.7 * x))
@@ -47,14 +47,15 @@ def fit_all(
     return [c for c in made if c.method != "joint"] + _shared_out(made, targets) + more, bases | others
 
 
-def _rotations(side: Side, swaps: Sequence[Swaps], targets: Sequence[str], rank: int, seed: int) -> Fits:
-    """Return the DAS and MDAS fits of every target at one rank."""
+def _rotations(
+    side: Side, swaps: Sequence[Swaps], ranks: Mapping[str, int], seed: int, methods: Sequence[str] = ("das", "mdas")
+) -> Fits:
+    """Return the DAS and MDAS fits of every target, each at its rank."""
     made: Fits = {}
-    for target in targets:
-        start = derive(seed, "rotation", target)
-        pairs = {"das": side.wanted(swaps, target, kinds=CAUSE), "mdas": side.wanted(swaps, target)}
-        for method, train in pairs.items():
-            made[method, target, f"rank {rank}"] = RotationFit(train, rank, seed=start)
+    for target, rank in ranks.items():
+        for method in methods:
+            train = side.wanted(swaps, target, kinds=KINDS[method])
+            made[method, target, f"rank {rank}"] = RotationFit(train, rank, seed=derive(seed, "rotation", target))
     return made
 
 
@@ -65,7 +66,7 @@ def layer_fits(
     """Return DAS and MDAS of one rank at several sites, fitted together; the setting names the site."""
     made: Fits = {}
     for site, swaps in by_site.items():
-        found = _rotations(side, swaps, targets, rank, seed)
+        found = _rotations(side, swaps, dict.fromkeys(targets, rank), seed)
         made |= {(method, target, site): fit for (method, target, _), fit in found.items()}
     schedule = replace(_schedule(fitting, fitting.lr), epochs=fitting.layer_epochs)
     return _fitted(made, schedule, told)
@@ -74,12 +75,17 @@ def layer_fits(
 def mdas_of(
     side: Side, swaps: Sequence[Swaps], ranks: Mapping[str, int], fitting: Fitting, *, seed: int, told: Told
 ) -> tuple[list[Candidate], dict[str, Featurizer]]:
-    """Return MDAS alone, each target at its own rank; arguments as of `shuffled`."""
-    made: Fits = {}
-    for target, rank in ranks.items():
-        start = derive(seed, "rotation", target)
-        made["mdas", target, f"rank {rank}"] = RotationFit(side.wanted(swaps, target), rank, seed=start)
-    return _fitted(made, _schedule(fitting, fitting.lr), told)
+    """Return MDAS alone, each target at its own rank.
+
+    Args:
+        side: the training pairs.
+        swaps: them, recorded at the site.
+        ranks: target -> rank.
+        fitting: how to fit.
+        seed: of the fits.
+        told: called with the share done.
+    """
+    return _fitted(_rotations(side, swaps, ranks, seed, ("mdas",)), _schedule(fitting, fitting.lr), told)
 
 
 def shuffled(
@@ -87,22 +93,15 @@ def shuffled(
 ) -> tuple[list[Candidate], dict[str, Featurizer]]:
     """Return MDAS fitted where each base got the source of another pair: what it finds without anything to find.
 
-    Args:
-        side: the training pairs.
-        swaps: them, recorded at the site.
-        ranks: target -> rank.
-        fitting: how to fit.
-        seed: of the shuffle and the fits.
-        told: called with the share done.
+    Args: as of `mdas_of`; the seed is also of the shuffle.
     """
     made: Fits = {}
-    for target, rank in ranks.items():
+    for (_, target, setting), fit in _rotations(side, swaps, ranks, seed, ("mdas",)).items():
         draw = torch.Generator().manual_seed(derive(seed, "shuffled sources", target))
-        train = [
-            replace(s, source=s.source[torch.randperm(len(s), generator=draw).to(s.source.device)])
-            for s in side.wanted(swaps, target)
+        mixed = [
+            replace(s, source=s.source[torch.randperm(len(s), generator=draw).to(s.source.device)]) for s in fit.train
         ]
-        made["shuffled", target, f"rank {rank}"] = RotationFit(train, rank, seed=derive(seed, "rotation", target))
+        made["shuffled", target, setting] = replace(fit, train=mixed)
     return _fitted(made, _schedule(fitting, fitting.lr), told)
 
 
@@ -121,8 +120,8 @@ def _masks(side: Side, swaps: Sequence[Swaps], targets: Sequence[str], penalties
     made: Fits = {}
     for penalty in penalties:
         for target in targets:
-            pairs = {"dbm": side.wanted(swaps, target, kinds=CAUSE), "mdbm": side.wanted(swaps, target)}
-            for method, train in pairs.items():
+            for method in ("dbm", "mdbm"):
+                train = side.wanted(swaps, target, kinds=KINDS[method])
                 fit = MaskFit(train, penalty, seed=derive(seed, "mask", target))
                 made[method, target, f"penalty {penalty:g}"] = fit
     return made

@@ -1,28 +1,27 @@
 """Steps that fit and choose, on training and validation pairs alone: the layer, then every method's setting."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from microtome.records import StageOutput
+from microtome.records import StageOutput, Told
 from microtome.studies.ravel.counterfactual import fit_all, layer_fits
-from microtome.studies.ravel.methods import CONTROLS, METHODS, Candidate
-from microtome.studies.ravel.scoring import of_candidates, score_rows, scored
+from microtome.studies.ravel.methods import LABELS, METHODS, Candidate
+from microtome.studies.ravel.scoring import of_candidates, score_rows
 from microtome.studies.ravel.stored import packed
 from microtome.studies.ravel.subject import Subject
 from microtome.studies.ravel.supervised import labelled_rows, supervised
 
 __all__ = ["VALIDATION", "best", "fits", "layers"]
 
-Told = Callable[[float], None]
 VALIDATION = ("entity-val", "context-val")
 
 
 def layers(subject: Subject, told: Told) -> StageOutput:
     """Full swap, DAS and MDAS at every layer, on validation pairs; the layer where MDAS disentangles most is chosen."""
-    sites, fitting, draws = subject.sites(), subject.config.fitting, _draws(subject)
+    sites, fitting = subject.sites(), subject.config.fitting
     rank = min(fitting.ranks[len(fitting.ranks) // 2], min(map(subject.width, sites)))
     recorded = subject.swaps("train", sites)
     made, bases = layer_fits(
@@ -42,9 +41,8 @@ def layers(subject: Subject, told: Told) -> StageOutput:
             own += [Candidate("full", t, "", "", None, subject.width(site)) for t in subject.targets]
             outcome, kinds = of_candidates(side, found[site], own, bases, rows_at_once=fitting.rows_at_once)
             for arm, (method, _) in enumerate(kinds):
-                scores = scored(subject.side(name), outcome.right[arm], outcome.targets, **draws)
-                label = {**METHODS, **CONTROLS}[method].label
-                columns = {"layer": site.block, "side": name, "method": method, "label": label}
+                scores = subject.trials(side).scores(outcome.right[arm], outcome.targets)
+                columns = {"layer": site.block, "side": name, "method": method, "label": LABELS[method]}
                 rows += score_rows(scores, len(side), **columns)
                 if method == "mdas":
                     means[site] = means.get(site, 0.0) + scores[-1].disentangle.estimate
@@ -58,7 +56,6 @@ def layers(subject: Subject, told: Told) -> StageOutput:
 def fits(subject: Subject, layer: int, told: Told) -> StageOutput:
     """Every method at the chosen layer under every setting, scored on validation pairs; the best setting is chosen."""
     site, fitting, seed = subject.site(layer), subject.config.fitting, subject.config.seed
-    draws = _draws(subject)
     side, swaps = subject.side("train"), subject.swaps("train", [site])[site]
     width = subject.width(site)
     candidates, bases = [], {}
@@ -71,8 +68,9 @@ def fits(subject: Subject, layer: int, told: Told) -> StageOutput:
     candidates, bases = candidates + made, bases | found
     rows, means = [], Counter()
     for k, name in enumerate(VALIDATION):
+        judged = subject.side(name)
         outcome, kinds = of_candidates(
-            subject.side(name),
+            judged,
             subject.swaps(name, [site])[site],
             candidates,
             bases,
@@ -80,10 +78,10 @@ def fits(subject: Subject, layer: int, told: Told) -> StageOutput:
             told=lambda x, k=k: told(0.8 + 0.2 * (k + x) / len(VALIDATION)),
         )
         for arm, (method, setting) in enumerate(kinds):
-            scores = scored(subject.side(name), outcome.right[arm], outcome.targets, **draws)
-            columns = {"side": name, "method": method, "label": METHODS[method].label, "setting": setting}
+            scores = subject.trials(judged).scores(outcome.right[arm], outcome.targets)
+            columns = {"side": name, "method": method, "label": LABELS[method], "setting": setting}
             sizes = [c.size for c in candidates if (c.method, c.setting) == (method, setting)]
-            rows += score_rows(scores, len(subject.side(name)), **columns, size=float(np.mean(sizes)))
+            rows += score_rows(scores, len(judged), **columns, size=float(np.mean(sizes)))
             means.update({(method, setting, s.target): s.disentangle.estimate for s in scores if s.target})
     chosen = best(candidates, means)
     used = {c.basis for c in chosen}
@@ -100,7 +98,3 @@ def best(candidates: Sequence[Candidate], means: Mapping[tuple, float]) -> list[
     for c in sorted(candidates, key=lambda c: (-means[c.method, c.setting, c.target], c.size)):
         first.setdefault((c.method, c.target), c)
     return sorted(first.values(), key=lambda c: (list(METHODS).index(c.method), c.target))
-
-
-def _draws(subject: Subject) -> dict[str, int]:
-    return {"seed": subject.config.seed, "draws": subject.config.testing.draws}

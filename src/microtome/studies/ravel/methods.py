@@ -1,5 +1,6 @@
 """The methods under comparison, by name: what each is called, what it is told, and what it swaps."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -7,7 +8,7 @@ import torch
 from microtome.core.protocols import Featurizer
 from microtome.training.evaluate import Arm
 
-__all__ = ["CONTROLS", "METHODS", "Candidate", "Method"]
+__all__ = ["CONTROLS", "LABELS", "METHODS", "Candidate", "Method"]
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,10 @@ CONTROLS = {
     "complement": Method("all but MDAS", "control", "the orthogonal complement of MDAS's subspace"),
     "shuffled": Method("MDAS, shuffled sources", "control", "MDAS fitted on pairs whose sources are shuffled"),
     "majority": Method("commonest answer", "control", "no model: the commonest training answer is always given"),
-    "untrained": Method("MDAS, untrained model", "control", "MDAS in a network of the same shape, never trained"),
+    "untrained": Method("MDAS, untrained model", "control", "MDAS in an untrained network, on its own answers"),
 }
+
+LABELS = {name: method.label for name, method in (METHODS | CONTROLS).items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +73,7 @@ class Candidate:
     units: tuple[int, ...] | None
     size: int
 
-    def arm(self, bases: dict[str, Featurizer]) -> Arm:
+    def arm(self, bases: Mapping[str, Featurizer]) -> Arm:
         """Return what is put in."""
         units = None if self.units is None else torch.tensor(self.units, dtype=torch.long)
         return Arm(bases[self.basis] if self.basis else None, units)

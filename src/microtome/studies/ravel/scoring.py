@@ -1,23 +1,21 @@
 """Scores of candidates on a side: what was answered with each target's features swapped, and the intervals."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from microtome.core.protocols import Featurizer
-from microtome.core.seeds import generator
-from microtome.measures.disentangle import Disentangled, chance_corrected, disentangle
+from microtome.measures.disentangle import Disentangled, chance_corrected
 from microtome.measures.intervals import Interval
+from microtome.records import Told
 from microtome.studies.ravel.methods import Candidate
 from microtome.studies.ravel.sides import Side
 from microtome.training.evaluate import Arm, evaluate_swaps
 from microtome.training.swaps import Swaps
 
-__all__ = ["Answered", "answered", "matrix_rows", "score_rows", "scored"]
-
-Told = Callable[[float], None]
+__all__ = ["Answered", "answered", "matrix_rows", "of_candidates", "score_rows"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,22 +74,6 @@ def answered(
     return Answered(tuple(arms), **{name: np.stack(parts, 1) for name, parts in found.items()})
 
 
-def scored(side: Side, right: np.ndarray, targets: Sequence[str], *, seed: int, draws: int) -> list[Disentangled]:
-    """Return the scores of every target and their means, of one arm, [targets, pairs].
-
-    The resamples are the same for every arm of a side, so that arms are compared on common draws.
-    """
-    return disentangle(
-        right,
-        targets,
-        side.asked,
-        templates=side.group("template"),
-        entities=side.group("entity"),
-        rng=generator(seed, "scores", side.name),
-        draws=draws,
-    )
-
-
 def score_rows(found: Sequence[Disentangled], n: int, **columns: object) -> list[dict]:
     """Return the scores as rows of a table, one a target and `all` for the means."""
     rows = []
@@ -130,7 +112,7 @@ def of_candidates(
     kinds = list(dict.fromkeys((c.method, c.setting) for c in candidates))
     by = {(c.method, c.setting, c.target): c for c in candidates}
     targets = list(dict.fromkeys(c.target for c in candidates))
-    arms = {t: [by[m, s, t].arm(dict(bases)) for m, s in kinds] for t in targets}
+    arms = {t: [by[m, s, t].arm(bases) for m, s in kinds] for t in targets}
     return answered(side, swaps, arms, rows_at_once=rows_at_once, told=told), kinds
 
 

@@ -6,7 +6,7 @@ the second elsewhere; so every target is fitted and scored on one recording.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -14,13 +14,16 @@ import torch
 from torch import Tensor
 
 from microtome.core.errors import DataError
+from microtome.core.seeds import generator
 from microtome.core.site import Site
 from microtome.data.pairs import Pair
-from microtome.data.ravel import last_token, spans
+from microtome.data.ravel import fill, last_token, spans
+from microtome.engine.run import run
+from microtome.measures.disentangle import Trials
 from microtome.models.model import Model
 from microtome.training.swaps import Swaps, TokenPairs, chosen, record_swaps
 
-__all__ = ["Encoder", "Side", "encode_side"]
+__all__ = ["Encoder", "Side", "encode_side", "with_own_answers"]
 
 
 class Encoder:
@@ -77,6 +80,7 @@ class Side:
     pairs: tuple[Pair, ...]
     merged: int
     tokens: TokenPairs
+    _trials: dict[tuple[int, int], Trials] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -100,6 +104,18 @@ class Side:
         own = torch.tensor([a == target for a in self.asked])
         n = len(self)
         return torch.where(own, values[..., :n], values[..., n:]).numpy()
+
+    def trials(self, seed: int, draws: int) -> Trials:
+        """Return these pairs with resamples of them: every arm is scored on the same draws, so that arms compare."""
+        if (seed, draws) not in self._trials:
+            self._trials[seed, draws] = Trials(
+                self.asked,
+                templates=self.group("template"),
+                entities=self.group("entity"),
+                rng=generator(seed, "scores", self.name),
+                draws=draws,
+            )
+        return self._trials[seed, draws]
 
     def record(self, model: Model, sites: Sequence[Site], memory_budget: str) -> dict[Site, list[Swaps]]:
         """Return what fitting and scoring at some sites needs."""
@@ -141,3 +157,36 @@ def encode_side(encoder: Encoder, name: str, pairs: Sequence[Pair], position: st
         source_at=[encoder.at(p.source, s[1], position) for p, s in zip(kept, places, strict=True)] * 2,
     )
     return Side(name, tuple(kept), len(pairs) - len(kept), tokens)
+
+
+def with_own_answers(side: Side, model: Model, *, batch: int) -> Side | None:
+    """Return a side whose labels are what a model itself says first: to each base, and to it about the source's entity.
+
+    So a network that knows nothing can be asked for the same thing as one that knows: to answer as it would have about
+    the source. Pairs to which it says the same either way are left out; None where those are all.
+
+    Args:
+        side: the pairs.
+        model: whose answers they are; its tokenizer must be the side's.
+        batch: prompts in one forward pass.
+    """
+    about_source = [fill(p.groups["template"], p.groups["source_entity"])[0] for p in side.pairs]
+    texts = list(dict.fromkeys([*(p.base for p in side.pairs), *about_source]))
+    said: dict[str, int] = {}
+    for first in range(0, len(texts), batch):
+        part = texts[first : first + batch]
+        logits = run(model, model.batch(part), logits="last").logits
+        said |= zip(part, logits.reshape(len(part), -1).argmax(1).tolist(), strict=True)
+    kept = [i for i, (p, other) in enumerate(zip(side.pairs, about_source, strict=True)) if said[p.base] != said[other]]
+    if not kept:
+        return None
+    tokens, both = side.tokens, [*kept, *(i + len(side) for i in kept)]
+    labels = [[said[about_source[i]]] for i in kept] + [[said[side.pairs[i].base]] for i in kept]
+    chosen_tokens = TokenPairs(
+        bases=[tokens.bases[i] for i in both],
+        sources=[tokens.sources[i] for i in both],
+        labels=labels,
+        base_at=[tokens.base_at[i] for i in both],
+        source_at=[tokens.source_at[i] for i in both],
+    )
+    return Side(side.name, tuple(side.pairs[i] for i in kept), side.merged, chosen_tokens)

@@ -22,6 +22,7 @@ from microtome.data.ravel import (
     types_in,
 )
 from microtome.data.ravel.subset import subset
+from microtome.measures.disentangle import Trials
 from microtome.models.model import Model
 from microtome.studies.ravel.config import RavelConfig
 from microtome.studies.ravel.sides import Encoder, Side, encode_side
@@ -147,6 +148,10 @@ class Subject:
             pairs = self.drawn(name).pairs.pairs
             self._sides[name] = encode_side(self.encoder, name, pairs, self.config.position, counts.answer_tokens)
         return self._sides[name]
+
+    def trials(self, side: Side) -> Trials:
+        """Return a side's pairs with the resamples that the configuration asks for."""
+        return side.trials(self.config.seed, self.config.testing.draws)
 
     @property
     def encoder(self) -> Encoder:

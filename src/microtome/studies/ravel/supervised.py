@@ -19,6 +19,7 @@ from microtome.features.pca import PCAFitter
 from microtome.features.probe import ProbeFitter, lda, mean_difference
 from microtome.features.rlap import RLAPFitter
 from microtome.features.selection import select_by_probe
+from microtome.records import Told
 from microtome.studies.ravel.config import Fitting
 from microtome.studies.ravel.methods import Candidate
 from microtome.studies.ravel.sides import Side
@@ -27,7 +28,6 @@ from microtome.training.swaps import Swaps
 
 __all__ = ["Labelled", "labelled_rows", "supervised"]
 
-Told = Callable[[float], None]
 Found = Iterator[tuple[list[Candidate], dict[str, Featurizer]]]
 
 

@@ -1,7 +1,7 @@
 """Steps that test: controls made beside the chosen candidates, and everything scored on pairs that chose nothing."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,17 +13,17 @@ from microtome.core.site import Site
 from microtome.features.rotation import Rotation, random_axes
 from microtome.models.model import Model
 from microtome.models.zoo.untrained import untrained
-from microtome.records import Stage, StageOutput
+from microtome.records import Stage, StageOutput, Told
 from microtome.studies.ravel.claims import ORDERS
 from microtome.studies.ravel.counterfactual import mdas_of, shuffled
-from microtome.studies.ravel.methods import CONTROLS, METHODS, Candidate
-from microtome.studies.ravel.scoring import Answered, matrix_rows, of_candidates, score_rows, scored
+from microtome.studies.ravel.methods import LABELS, Candidate
+from microtome.studies.ravel.scoring import Answered, matrix_rows, of_candidates, score_rows
+from microtome.studies.ravel.sides import Side, with_own_answers
 from microtome.studies.ravel.stored import bases_of, chosen_of, packed
 from microtome.studies.ravel.subject import Subject
 
 __all__ = ["TEST", "controls", "test"]
 
-Told = Callable[[float], None]
 TEST = ("entity-test", "context-test")
 
 
@@ -73,7 +73,7 @@ def test(subject: Subject, table: Stage, fitted: Stage, control: Stage, told: To
         by = {method: np.flatnonzero([m == method for m, _ in kinds]) for method, _ in kinds}
         for method, arms in by.items():
             sizes = {c.target: c.size for c in found if c.method == method}
-            rows, shares = _scores(subject, name, method, outcome, arms, sizes)
+            rows, shares = _scores(subject, side, method, outcome, arms, sizes)
             scores, matrix = scores + rows, matrix + shares
         scores += _majority(subject, name)
         examples += _examples(subject, name, outcome, by)
@@ -85,13 +85,12 @@ def test(subject: Subject, table: Stage, fitted: Stage, control: Stage, told: To
 
 
 def _scores(
-    subject: Subject, name: str, method: str, outcome: Answered, arms: np.ndarray, sizes: Mapping[str, int]
+    subject: Subject, side: Side, method: str, outcome: Answered, arms: np.ndarray, sizes: Mapping[str, int]
 ) -> tuple[list[dict], list[dict]]:
     """Return a method's scores on a side, and the share answered as wanted by attribute asked; arms are averaged."""
-    draws = {"seed": subject.config.seed, "draws": subject.config.testing.draws}
-    side, columns = subject.side(name), {"side": name, "method": method, "label": {**METHODS, **CONTROLS}[method].label}
+    columns = {"side": side.name, "method": method, "label": LABELS[method]}
     full, first, soft = (
-        scored(side, of[arms].mean(0), outcome.targets, **draws)
+        subject.trials(side).scores(of[arms].mean(0), outcome.targets)
         for of in (outcome.right, outcome.first, outcome.probability)
     )
     rows = score_rows(full, len(side), **columns)
@@ -103,22 +102,21 @@ def _scores(
 
 def _differences(subject: Subject, name: str, outcome: Answered, by: Mapping[str, np.ndarray]) -> list[dict]:
     """Compare methods on the same pairs and resamples: scores are linear in the answers, so is their difference."""
-    draws = {"seed": subject.config.seed, "draws": subject.config.testing.draws}
-    rows = []
+    side, rows = subject.side(name), []
     for claim, _, score, better, worse, _ in ORDERS:
         gain = outcome.right[by[better]].mean(0) - outcome.right[by[worse]].mean(0)
-        found = getattr(scored(subject.side(name), gain, outcome.targets, **draws)[-1], score)
+        found = getattr(subject.trials(side).scores(gain, outcome.targets)[-1], score)
         rows.append(
             {
                 "side": name,
                 "claim": claim,
                 "score": score,
-                "better": {**METHODS, **CONTROLS}[better].label,
-                "worse": {**METHODS, **CONTROLS}[worse].label,
+                "better": LABELS[better],
+                "worse": LABELS[worse],
                 "difference": found.estimate,
                 "low": found.low,
                 "high": found.high,
-                "n": len(subject.side(name)),
+                "n": len(side),
             }
         )
     return rows
@@ -168,20 +166,24 @@ def _arms(
 
 
 def _untrained(subject: Subject, site: Site, ranks: Mapping[str, int], told: Told) -> list[dict]:
-    """MDAS fitted and tested in a network of the same shape that learnt nothing, on the same pairs and answers."""
+    """MDAS fitted and tested in a network of the same shape that learnt nothing, on its own answers to the same pairs.
+
+    None where it says the same about every entity, to some attribute's questions.
+    """
     config = subject.config
     twin = Model.load(untrained(subject.model.module, config.seed), tokenizer=subject.model.tokenizer)
-    swaps = subject.side("train").record(twin, [site], config.memory_budget)[site]
+    sides = {n: with_own_answers(subject.side(n), twin, batch=config.batch) for n in ("train", *TEST)}
+    if any(side is None or target not in side.asked for side in sides.values() for target in ranks):
+        return []
+    swaps = {n: side.record(twin, [site], config.memory_budget)[site] for n, side in sides.items()}
     made, bases = mdas_of(
-        subject.side("train"), swaps, ranks, config.fitting, seed=config.seed, told=lambda x: told(0.7 * x)
+        sides["train"], swaps["train"], ranks, config.fitting, seed=config.seed, told=lambda x: told(0.7 * x)
     )
     made = [replace(c, method="untrained", setting="") for c in made]
     rows = []
     for k, name in enumerate(TEST):
-        side = subject.side(name)
-        found = side.record(twin, [site], config.memory_budget)[site]
-        outcome, _ = of_candidates(side, found, made, bases, rows_at_once=config.fitting.rows_at_once)
-        rows += _scores(subject, name, "untrained", outcome, np.array([0]), ranks)[0]
+        outcome, _ = of_candidates(sides[name], swaps[name], made, bases, rows_at_once=config.fitting.rows_at_once)
+        rows += _scores(subject, sides[name], "untrained", outcome, np.array([0]), ranks)[0]
         told(0.7 + 0.3 * (k + 1) / len(TEST))
     return rows
 
@@ -204,7 +206,7 @@ def _majority(subject: Subject, name: str) -> list[dict]:
         dtype=float,
     )
     outcome = Answered(subject.targets, *[right[None]] * 2, np.zeros_like(right[None]), right[None])
-    return _scores(subject, name, "majority", outcome, np.array([0]), dict.fromkeys(subject.targets, 0))[0]
+    return _scores(subject, side, "majority", outcome, np.array([0]), dict.fromkeys(subject.targets, 0))[0]
 
 
 def _examples(subject: Subject, name: str, outcome: Answered, by: Mapping[str, np.ndarray]) -> list[dict]:

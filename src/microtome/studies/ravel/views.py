@@ -48,7 +48,6 @@ def _where(record: Record, config: RavelConfig) -> str:
 def _question(record: Record, config: RavelConfig) -> dict:
     asked = sum(r["asked"] for r in record.rows("filter"))
     example = record.rows("examples")[0]
-    shuffled = "cause and isolate pairs"
     lines = [
         f"Entities of type {record.value('entity_type')}: {record.value('entities')} of "
         f"{record.value('entities_in_data')} in the data, with {len(record.value('targets'))} attributes that could be "
@@ -62,7 +61,8 @@ def _question(record: Record, config: RavelConfig) -> dict:
         f"Featurizers act on {_where(record, config)}, the block where MDAS disentangles most on validation pairs. "
         "They are fitted on training entities in training wording, their settings chosen on validation pairs, and "
         "scored on entities, and in wording, that they never saw. Swapping nothing scores Disentangle 0.5: that is "
-        f"where the scale begins. MDAS and MDBM are fitted on {shuffled}, DAS and DBM on cause pairs alone.",
+        "where the scale begins. MDAS and MDBM are fitted on cause and isolate pairs, DAS and DBM on cause pairs "
+        "alone.",
     ]
     return {"kind": "text", "title": "What was asked", "caption": "\n\n".join(lines)}
 

@@ -24,6 +24,7 @@ from microtome.engine.edit import Constant, Edit, From
 from microtome.engine.run import run
 from microtome.engine.sweep import sweep
 from microtome.models.model import Model
+from microtome.records import Told
 from microtome.studies.recall.prompts import Cases
 
 __all__ = [
@@ -40,8 +41,6 @@ __all__ = [
 
 ABLATIONS = ("zero", "mean", "positional mean", "resample", "counterfactual")
 HEADS, NEURONS = "blocks.*.attn.heads", "blocks.*.mlp.neurons"
-
-Told = Callable[[float], None]
 
 
 def unit_space(model: Model) -> dict[Site, int]:

@@ -18,7 +18,8 @@ from microtome.core.errors import DataError
 from microtome.core.site import Site
 from microtome.core.units import Units
 from microtome.models.model import Model
-from microtome.studies.recall.ablations import Reference, Told, without
+from microtome.records import Told
+from microtome.studies.recall.ablations import Reference, without
 from microtome.studies.recall.prompts import TASKS, Cases
 from microtome.studies.recall.scoring import unflat
 

@@ -1,7 +1,6 @@
 """Steps that correlate: who responds to the task, and the authors' statistics. Each returns a record's stage."""
 
-from microtome.records import StageOutput
-from microtome.studies.recall.ablations import Told
+from microtome.records import StageOutput, Told
 from microtome.studies.recall.authors import authors_rows
 from microtome.studies.recall.prompts import TASKS
 from microtome.studies.recall.selectivity import (

@@ -6,8 +6,7 @@ from microtome.core.seeds import generator
 from microtome.measures.lenses import logit_lens
 from microtome.measures.resampling import bootstrap_mean
 from microtome.models.digest import weights_digest
-from microtome.records import StageOutput
-from microtome.studies.recall.ablations import Told
+from microtome.records import StageOutput, Told
 from microtome.studies.recall.patching import head_map, layer_map, token_map
 from microtome.studies.recall.prompts import Drawn, answer_prompts, reading
 from microtome.studies.recall.subject import Subject

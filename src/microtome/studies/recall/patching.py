@@ -18,7 +18,8 @@ from microtome.engine.run import run
 from microtome.measures.intervals import recovery
 from microtome.measures.resampling import bootstrap_weights, weighted_means
 from microtome.models.model import Model
-from microtome.studies.recall.ablations import HEADS, Told, swept
+from microtome.records import Told
+from microtome.studies.recall.ablations import HEADS, swept
 from microtome.studies.recall.prompts import Cases
 
 __all__ = ["POSITIONS", "head_map", "layer_map", "token_map"]

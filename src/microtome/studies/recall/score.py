@@ -4,8 +4,7 @@ import numpy as np
 
 from microtome.core.errors import MeasureError
 from microtome.core.seeds import generator
-from microtome.records import Missing, Stage, StageOutput
-from microtome.studies.recall.ablations import Told
+from microtome.records import Missing, Stage, StageOutput, Told
 from microtome.studies.recall.prompts import TASKS
 from microtome.studies.recall.scoring import (
     METHODS,

@@ -25,7 +25,8 @@ from microtome.engine.gradients import gradients
 from microtome.engine.run import run
 from microtome.measures.attribution import edge_attribution, integrated_gradients
 from microtome.models.model import Model
-from microtome.studies.recall.ablations import Reference, Told, swept
+from microtome.records import Told
+from microtome.studies.recall.ablations import Reference, swept
 from microtome.studies.recall.prompts import Cases
 
 __all__ = [

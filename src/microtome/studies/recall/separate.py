@@ -9,8 +9,7 @@ from microtome.core.units import Units
 from microtome.data.atlas import fillers
 from microtome.measures.dissociation import Dissociation
 from microtome.measures.intervals import Interval
-from microtome.records import Stage, StageOutput
-from microtome.studies.recall.ablations import Told
+from microtome.records import Stage, StageOutput, Told
 from microtome.studies.recall.choosing import LEVELS, Candidate, candidates, choose, task_claims, top_units
 from microtome.studies.recall.prompts import TASKS
 from microtome.studies.recall.scoring import (

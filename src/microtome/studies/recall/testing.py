@@ -20,7 +20,8 @@ from microtome.measures.dissociation import Dissociation, Outcomes, double_disso
 from microtome.measures.outputs import KL
 from microtome.measures.resampling import bootstrap_mean
 from microtome.models.model import Model
-from microtome.studies.recall.ablations import ABLATIONS, Reference, Told, ablation_edits, without
+from microtome.records import Told
+from microtome.studies.recall.ablations import ABLATIONS, Reference, ablation_edits, without
 from microtome.studies.recall.choosing import ACCURACY, other_task
 from microtome.studies.recall.prompts import TASKS, Cases
 
