@@ -94,6 +94,39 @@ def test_sweep_equals_whole_forwards(tiny_model, family, positions, budget):
     assert found.effects.std() > 1e-3
 
 
+@pytest.mark.parametrize("budget", ["1GiB", "64KiB"])
+@pytest.mark.parametrize("positions", ["last", torch.tensor([[3, 5], [4, 5], [2, 4]])], ids=["last", "several"])
+@pytest.mark.parametrize("family", [f for f in tiny.DECODERS if f not in EAGER])
+def test_edits_behind_the_last_block_run_the_head_alone_and_mix_with_others(tiny_model, family, positions, budget):
+    model = tiny_model(family)
+    _, corrupt = pairs(model, padded=True)
+    head = f"{model.anatomy.head}.input"
+    behind = [
+        Edit(head, Scale(0.5), units=[0, 3]),
+        Edit("final_norm", Add(0.3), positions=-1),
+        Edit("logits", Zero(), units=[2]),
+        [Edit("final_norm", Scale(0.9)), Edit(head, Add(0.1), units=[1]), Edit("logits", Scale(2.0))],
+    ]
+    mixed = [
+        [Edit("blocks.1.mlp.out", Scale(0.5)), Edit(head, Zero(), units=[1])],
+        Edit("blocks.2.resid_post", Add(1.0)),
+    ]
+    cells, metric = [*behind, *mixed], Difference(positions)
+    found = sweep(model, corrupt, cells, metric, memory_budget=budget)
+    assert found.plan.mode == "replay", found.plan.reason
+    assert largest(found.effects, one_by_one(model, corrupt, cells, metric)) < FLOAT64
+    assert (found.effects[:3] - found.base).abs().amax(tuple(range(1, found.base.ndim + 1))).min() > 1e-6
+
+
+def test_a_sweep_of_head_edits_passes_no_token_through_a_block(tiny_model):
+    model = tiny_model("llama")
+    _, corrupt = pairs(model, padded=False)
+    cells = [Edit("final_norm", Zero(), units=[i]) for i in range(8)]
+    made = plan(model, corrupt, cells, Difference())
+    assert made.block_tokens == (0, 0, 0) and made.head_tokens == 8 * 3 and made.skipped == 0
+    assert sweep(model, corrupt, cells, Difference()).plan.block_tokens == (0, 0, 0)
+
+
 def test_cells_that_change_nothing_are_not_run(tiny_model):
     model = tiny_model("llama")
     clean, corrupt = pairs(model, padded=False)

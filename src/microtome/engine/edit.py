@@ -19,7 +19,7 @@ from microtome.core.errors import EditError
 from microtome.core.protocols import Featurizer
 from microtome.core.site import Site
 
-__all__ = ["Add", "Constant", "Custom", "Edit", "From", "Scale", "Value", "Zero"]
+__all__ = ["Add", "Constant", "Custom", "Edit", "From", "Scale", "Value", "Zero", "edit_tokens"]
 
 
 class Value(Protocol):
@@ -206,3 +206,20 @@ class Edit:
 
 def _same(x: Tensor) -> Tensor:
     return x
+
+
+def edit_tokens(
+    x: Tensor, edits: list[tuple[int, Edit]], cells: Tensor, rows: Tensor, positions: Tensor, seq: int
+) -> Tensor:
+    """Return packed tokens [tokens, ...] with each cell's edits made on its own tokens (copied once for all cells)."""
+    order = cells.argsort(stable=True)
+    present, counts = cells[order].unique_consecutive(return_counts=True)
+    own = dict(zip(present.tolist(), order.split(counts.tolist()), strict=True))
+    out = x
+    for cell, edit in edits:
+        at = own[cell][edit.touches(rows[own[cell]], positions[own[cell]], seq)]
+        if at.numel():
+            new = edit.apply(out[at], rows[at], positions[at])
+            out = x.clone() if out is x else out
+            out.index_copy_(0, at, new.to(x.dtype))
+    return out

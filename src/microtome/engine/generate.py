@@ -31,6 +31,7 @@ def generate(
     rules: Sequence[Rule] = (),
     sample: bool = False,
     temperature: float = 1.0,
+    top_p: float = 1.0,
     seed: int = 0,
 ) -> Tensor:
     """Return the token ids that follow each prompt, [batch, new tokens].
@@ -42,9 +43,12 @@ def generate(
         edits: changes made throughout. Positions count from the start of the (padded) prompt, negative ones from its
             end; without positions an edit acts on the prompt and on every new token.
         rules: changes of the next token's logits, in order, after the edits and before temperature and sampling.
-        sample: draw from the distribution instead of taking the most likely token.
+        sample: draw from the distribution instead of taking the most likely token. From all of it: transformers by
+            itself would cut it to the 50 likeliest tokens.
         temperature: softmax temperature when sampling.
-        seed: of the draw; the global random state is left as it was.
+        top_p: mass of the nucleus that is drawn from; 1 cuts nothing.
+        seed: of the draw; the global random state is left as it was. Arms of one seed and one batch draw from the same
+            random numbers, step by step.
 
     Raises:
         EditError: weight edits (export the edited model instead).
@@ -64,7 +68,7 @@ def generate(
     if rules:
         options["logits_processor"] = LogitsProcessorList([_Ruled(rule, batch.mask) for rule in rules])
     if sample:
-        options["temperature"] = temperature
+        options |= {"temperature": temperature, "top_p": top_p, "top_k": 0}
     with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
         torch.manual_seed(seed)
         out = session.forward({**inputs, **options}, {}, model.module.generate)

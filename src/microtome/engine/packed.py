@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from microtome.core.site import Site
-from microtome.engine.edit import Edit
+from microtome.engine.edit import edit_tokens
 from microtome.engine.layout import from_tokens, to_tokens
-from microtome.engine.plan import Cell, Sequences
+from microtome.engine.plan import ORDER, Cell, Sequences
 from microtome.engine.replay import Piece, Recording, packed_index, replay_block, replay_keys
 from microtome.models.model import Model
 from microtome.models.trace import first_tensor
@@ -51,7 +51,7 @@ class Packed:
         """Move sequences through the blocks, joining each at its block; return them at the end of the last block."""
         cells, rows, starts = sequences.cells, sequences.rows, sequences.starts
         entry = torch.tensor([c.block for c in self.cells], device=cells.device)[cells]
-        stage = torch.tensor([("pre", "mid", "post").index(c.stage) for c in self.cells], device=cells.device)[cells]
+        stage = torch.tensor([list(ORDER).index(c.stage) for c in self.cells], device=cells.device)[cells]
         pieces: list[Piece] = []
         last = len(self.blocks) - 1
         for i in range(int(entry.min()) if len(entry) else 0, len(self.blocks)):
@@ -120,9 +120,7 @@ class Packed:
 
             def change(x, info=info, mine=mine):
                 tokens = to_tokens(x, info, 1)[0]
-                return from_tokens(
-                    _edit_tokens(tokens, mine, cells, rows, positions, self.recording.seq)[None], x, info
-                )
+                return from_tokens(edit_tokens(tokens, mine, cells, rows, positions, self.recording.seq)[None], x, info)
 
             module = self.model.module.get_submodule(info.tap.module)
             if info.tap.place == "input":
@@ -230,7 +228,7 @@ class Packed:
             index = (piece.cells, piece.rows, self.reads[piece.rows, 0])
         else:
             index = packed_index([piece], self.recording.seq)
-        return _edit_tokens(x.flatten(0, 1), edits, *index, self.recording.seq).reshape(x.shape)
+        return edit_tokens(x.flatten(0, 1), edits, *index, self.recording.seq).reshape(x.shape)
 
     def _edit_stream(self, block: int, kind: str, piece: Piece, trimmed: bool = False) -> Piece:
         site = kind if kind == "embed" else f"blocks.{block}.{kind}"
@@ -266,23 +264,6 @@ class Packed:
                     chunks.append(current)
                     current, held = [], 0
         return [*chunks, current] if current else chunks
-
-
-def _edit_tokens(
-    x: Tensor, edits: list[tuple[int, Edit]], cells: Tensor, rows: Tensor, positions: Tensor, seq: int
-) -> Tensor:
-    """Return packed tokens [tokens, ...] with each cell's edits made on its own tokens (copied once for all cells)."""
-    order = cells.argsort(stable=True)
-    present, counts = cells[order].unique_consecutive(return_counts=True)
-    own = dict(zip(present.tolist(), order.split(counts.tolist()), strict=True))
-    out = x
-    for cell, edit in edits:
-        at = own[cell][edit.touches(rows[own[cell]], positions[own[cell]], seq)]
-        if at.numel():
-            new = edit.apply(out[at], rows[at], positions[at])
-            out = x.clone() if out is x else out
-            out.index_copy_(0, at, new.to(x.dtype))
-    return out
 
 
 def _merge(pieces: list[Piece]) -> list[Piece]:

@@ -3,7 +3,8 @@
 A cell is one or several edits; run on every row of the batch it changes nothing before its first touched block and
 position. So each (cell, row) becomes a sequence (block, stage, start position): `pre` enters a block with an edited
 residual, `mid` enters between attention and MLP (edits of heads, attn.out, resid_mid), `post` leaves the block with an
-edited MLP output. Where the new activation is bit-identical to the old one the row is not run at all.
+edited MLP output. A cell of edits behind the last block (`tail`) enters no block and has no sequences. Where the new
+activation is bit-identical to the old one the row is not run at all.
 """
 
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from microtome.core.errors import EditError
 from microtome.core.site import Site
 from microtome.engine.edit import Edit
 from microtome.engine.layout import to_tokens
+from microtome.engine.tail import tail_sites
 from microtome.models.batch import Batch
 from microtome.models.model import Model
 
@@ -35,7 +37,7 @@ STAGES = {
     "mlp.write": "post",
     "resid_post": "post",
 }
-ORDER = {"pre": 0, "mid": 1, "post": 2}
+ORDER = {"pre": 0, "mid": 1, "post": 2, "tail": 3}
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,10 @@ def as_cell(edits: "Edit | Sequence[Edit]", model: Model) -> Cell:
     """Return a cell with its first block and stage; block -1 when its sites are not ones a replay knows."""
     edits = (edits,) if isinstance(edits, Edit) else tuple(edits)
     sites = [Site("blocks.0.resid_pre") if e.site.path == "embed" else e.site for e in edits]
+    inside = [s for s in sites if s not in tail_sites(model)]
+    if sites and not inside:
+        return Cell(edits, len(model.anatomy.blocks), "tail")
+    sites = inside
     if not sites or any(s.block is None or s.kind not in STAGES or s in model.weights for s in sites):
         return Cell(edits, -1, "whole")
     block = min(s.block for s in sites)
@@ -201,12 +207,17 @@ def make_sequences(
     found: list[tuple[Tensor, Tensor, Tensor]] = []
     last = reads.max(1).values
     for c, cell in enumerate(cells):
+        if cell.stage == "tail":
+            continue
         changed = changed_tokens(model, cell, batch, base)
         start = changed.int().argmax(1)
         live = changed.any(1) & ((start <= last) if causal else torch.ones_like(last, dtype=torch.bool))
         rows = live.nonzero().squeeze(1)
         starts = start[rows] if causal else torch.zeros_like(rows)
         found.append((torch.full_like(rows, c), rows, starts))
+    if not found:
+        none = torch.zeros(0, dtype=torch.long, device=last.device)
+        return Sequences(none, none, none)
     return Sequences(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
 
@@ -255,12 +266,14 @@ def make_plan(
     lengths = seq - sequences.starts
     block = torch.tensor([c.block for c in cells], device=lengths.device)[sequences.cells]
     tokens = [int(lengths[block <= i].sum()) for i in range(layers)]
-    read_tokens = sequences.cells.numel() * reads.shape[1]
+    tails = n * sum(c.stage == "tail" for c in cells)
+    read_tokens = (sequences.cells.numel() + tails) * reads.shape[1]
     held = int(lengths.sum()) / max(1, len(cells)) * a.d_model * item
     wave = int(max(1, min(len(cells), budget // 2 // max(1, int(3 * held)))))
     trimmed = reads.shape[1] == 1
     keys = tokens[-1] * 2 * a.d_model * 2 * a.blocks[-1].kv_heads * a.blocks[-1].d_head
-    last = keys + read_tokens * per_block if trimmed else tokens[-1] * per_block
+    last_tokens = sequences.cells.numel() if trimmed else tokens[-1]
+    last = keys + last_tokens * per_block if trimmed else tokens[-1] * per_block
     floor = sum(tokens[:-1]) * per_block + last + read_tokens * per_head
     planned = floor + (tokens[-1] * per_query if trimmed else 0)
     flops = {"naive": naive, "planned": planned, "floor": floor}
@@ -271,9 +284,9 @@ def make_plan(
         len(cells),
         n,
         seq,
-        (*tokens[:-1], read_tokens if trimmed else tokens[-1]),
+        (*tokens[:-1], last_tokens),
         read_tokens,
-        len(cells) * n - sequences.cells.numel(),
+        len(cells) * n - sequences.cells.numel() - tails,
         chunk,
         wave,
         budget,

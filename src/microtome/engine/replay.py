@@ -31,7 +31,6 @@ __all__ = [
     "record",
     "replay_block",
     "replay_keys",
-    "replay_tail",
 ]
 
 
@@ -351,13 +350,3 @@ def replay_keys(model: Model, recording: Recording, block: int, pieces: list[Pie
         out.append(Piece(p.start, p.ids, p.cells, p.rows, p.hidden, pair))
         at += p.tokens
     return out
-
-
-def replay_tail(model: Model, final: Tensor) -> Tensor:
-    """Return the logits [..., vocab] of some final residuals [..., d_model], capped where the model caps them."""
-    logits = final
-    for name in model.anatomy.tail:
-        logits = first_tensor(call_frozen(model.module.get_submodule(name), logits))
-    config = getattr(model.module, "config", None)
-    cap = getattr(getattr(config, "text_config", config), "final_logit_softcapping", None)
-    return torch.tanh(logits / cap) * cap if cap else logits

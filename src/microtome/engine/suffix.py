@@ -24,8 +24,9 @@ from microtome.core.site import Site
 from microtome.engine.edit import Edit, From
 from microtome.engine.plan import blocked_reason
 from microtome.engine.prefix import Prefix, activations_at, record_prefix
-from microtome.engine.replay import Piece, at_positions, call_frozen, replay_block, replay_keys, replay_tail
+from microtome.engine.replay import Piece, at_positions, call_frozen, replay_block, replay_keys
 from microtome.engine.run import run
+from microtome.engine.tail import replay_tail
 from microtome.models.batch import Batch
 from microtome.models.model import Model
 from microtome.models.trace import first_tensor

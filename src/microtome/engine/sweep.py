@@ -4,8 +4,8 @@
 
 One recorded forward gives every block's arguments, residuals, keys and values. Cells then join a growing batch: at
 block l the sequences whose first edit is at l are added, and one packed pass moves all of them through the block. The
-last block computes only the positions the metric reads. Results equal one full forward per cell to rounding; a replay
-of an unedited row is compared with the recording before every sweep.
+last block computes only the positions the metric reads; cells edited behind it run the head alone. Results equal one
+full forward per cell to rounding; a replay of an unedited row is compared with the recording before every sweep.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,8 +30,9 @@ from microtome.engine.plan import (
     parse_bytes,
     read_positions,
 )
-from microtome.engine.replay import Piece, record, replay_block, replay_tail
+from microtome.engine.replay import Piece, record, replay_block
 from microtome.engine.run import Bound, run
+from microtome.engine.tail import Tail, replay_tail, tail_sites
 from microtome.models.batch import Batch
 from microtome.models.model import Model
 
@@ -127,6 +128,7 @@ class _Sweep:
         self.blocks = model.anatomy.blocks
         self.items = torch.arange(len(batch), device=self.reads.device)
         self.base_sites: dict[Site, Tensor] = {}
+        self.tail = Tail(model, [c.edits for c in cells], self.reads, batch.seq)
 
     def execute(self) -> SweepResult:
         """Record, plan, run."""
@@ -139,8 +141,9 @@ class _Sweep:
         causal = self.recording.causal
         sequences = make_sequences(self.model, self.cells, self.batch, self.reads, self.base_sites, causal)
         plan_ = make_plan(self.model, self.batch, self.cells, sequences, self.reads, self.budget, "")
-        base = self._metric(self._base_final(self.items), self.items)
+        base = self.metric(replay_tail(self.model, self._base_final(self.items)), self.items)
         effects = base.expand(len(self.cells), *base.shape).clone()
+        self._score_tails(effects)
         packed = Packed(self.model, self.recording, self.base_sites, self.cells, self.reads, plan_.chunk_tokens)
         for first in range(0, len(self.cells), plan_.wave_cells):
             inside = (sequences.cells >= first) & (sequences.cells < first + plan_.wave_cells)
@@ -154,7 +157,8 @@ class _Sweep:
 
     def _record(self) -> None:
         """One forward: the recording, and the activations at the sites where cells enter."""
-        entry = {e.site for c in self.cells for e in c.edits if e.site.block in (c.block, None)}
+        behind = tail_sites(self.model)
+        entry = {e.site for c in self.cells for e in c.edits if e.site.block in (c.block, None)} - behind
         needed = {Site(f"blocks.{c.block}.{kind}") for c in self.cells for kind in _needed(c.stage)}
         known = self.model.sites
         read = sorted(s for s in entry | needed if s in known)
@@ -204,12 +208,25 @@ class _Sweep:
             final = torch.where((at >= 0)[..., None], held, self._base_final(piece.rows))
         else:
             final = packed.at_read(piece).hidden
-        size = max(1, int(self.budget // 4 // (final.shape[1] * self.model.anatomy.vocab * final.element_size())))
-        for part in torch.arange(piece.rows.numel(), device=final.device).split(size):
-            effects[piece.cells[part], piece.rows[part]] = self._metric(final[part], piece.rows[part])
+        for part in torch.arange(piece.rows.numel(), device=final.device).split(self._at_once()):
+            self._put(effects, final[part], piece.rows[part], piece.cells[part])
 
-    def _metric(self, final: Tensor, rows: Tensor) -> Tensor:
-        return self.metric(replay_tail(self.model, final), rows)
+    def _score_tails(self, effects: Tensor) -> None:
+        """Head and metric for cells that are edited behind the last block only, from the recorded final residual."""
+        tails = [c for c, cell in enumerate(self.cells) if cell.stage == "tail"]
+        cells = torch.tensor(tails, dtype=torch.long, device=self.items.device).repeat_interleave(len(self.items))
+        rows = self.items.repeat(len(tails))
+        for part in torch.arange(len(rows), device=rows.device).split(self._at_once()):
+            self._put(effects, self._base_final(rows[part]), rows[part], cells[part])
+
+    def _put(self, effects: Tensor, final: Tensor, rows: Tensor, cells: Tensor) -> None:
+        effects[cells, rows] = self.metric(self.tail(final, rows, cells), rows)
+
+    def _at_once(self) -> int:
+        """Rows whose logits fit in a quarter of the budget."""
+        return max(
+            1, int(self.budget // 4 // (self.reads.shape[1] * self.model.anatomy.vocab * self.model.dtype.itemsize))
+        )
 
     # -- fallback
 
@@ -246,4 +263,5 @@ class _Sweep:
 def _needed(stage: str) -> tuple[str, ...]:
     """Sites of the entry block whose base activations entering at a stage needs."""
     mlp = ("mlp.neurons", "mlp.out", "mlp.write")
-    return {"pre": (), "mid": ("attn.heads", "attn.out", "attn.write", *mlp), "whole": (), "post": mlp}[stage]
+    mid = ("attn.heads", "attn.out", "attn.write", *mlp)
+    return {"pre": (), "mid": mid, "whole": (), "post": mlp, "tail": ()}[stage]
