@@ -9,6 +9,7 @@ import tiny
 from close import EXACT, FLOAT64, largest
 from microtome.core.errors import EditError, SiteError
 from microtome.engine.edit import Add, Constant, Custom, Edit, From, Scale, Zero
+from microtome.engine.generate import generate
 from microtome.engine.run import run
 from microtome.models import Model
 
@@ -251,3 +252,29 @@ def test_custom_values_see_only_the_chosen_units(tiny_model):
     edit = Edit("blocks.0.mlp.neurons", watch, units=[1, 2, 5], positions=[0, 3])
     run(model, model.batch_ids(CLEAN), edits=[edit])
     assert shapes == [(4, 3)]
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma3"])
+@pytest.mark.parametrize("place", ["head", "logits"])
+def test_edits_at_the_head_know_their_positions_where_only_the_last_logits_are_computed(tiny_model, family, place):
+    model = tiny_model(family)
+    batch = model.batch_ids([[5, 6, 7, 8, 9], [3, 4, 11]])
+    site = f"{model.anatomy.head}.input" if place == "head" else "logits"
+    whole = run(model, batch, read=site)[site]
+    source = torch.randn(whole.shape, dtype=whole.dtype, generator=torch.Generator().manual_seed(0))
+    for edit in (Edit(site, From(source)), Edit(site, Add(1.0), positions=-1), Edit(site, Add(1.0), positions=1)):
+        last = run(model, batch, edits=[edit], logits="last").logits[:, -1]
+        assert largest(last, run(model, batch, edits=[edit]).logits[:, -1]) < FLOAT64
+
+
+def test_while_generating_positions_at_the_head_count_from_the_prompt(tiny_model):
+    """The prompt's last position is edited at the head as in a plain run; its first never gets there, so it is not."""
+    model = tiny_model("llama")
+    batch = model.batch_ids([[5, 6, 7, 8, 9]])
+    site = f"{model.anatomy.head}.input"
+    plain = generate(model, batch, 1)
+    pushed = Edit(site, Constant(torch.randn(32, dtype=torch.float64)), positions=-1)
+    wanted = run(model, batch, edits=[pushed], logits="last").logits[:, -1].argmax(-1)
+    assert generate(model, batch, 1, edits=[pushed])[:, 0].tolist() == wanted.tolist()
+    early = Edit(site, pushed.value, positions=0)
+    assert torch.equal(generate(model, batch, 1, edits=[early]), plain)

@@ -157,6 +157,7 @@ class Session:
 
     def __init__(self, model: Model, batch: Batch, read: list[SiteInfo], changes: list[Bound], grad: bool, sink):
         self.model, self.n, self.grad, self.sink = model, len(batch), grad, sink
+        self.length = batch.seq
         self.values: dict[Site, Tensor] = {}
         self.inflow: dict[str, Tensor] = {}
         self.seen: dict[Site, int] = {}
@@ -290,8 +291,11 @@ class Session:
     def _edit(self, x: Tensor, info: SiteInfo, changes: list[Bound]) -> Tensor:
         tokens = to_tokens(x, info, self.n)
         seq = tokens.shape[1]
-        first = self.seen.get(info.site, 0) if self.prompt else 0
-        self.seen[info.site] = first + seq
+        # where only the last positions reach the head, its tokens are the batch's last
+        first = max(0, self.length - seq)
+        if self.prompt:
+            first = self.seen.get(info.site, first)
+            self.seen[info.site] = first + seq
         out = tokens
         for change in changes:
             part = out[change.start : change.stop]
@@ -302,7 +306,7 @@ class Session:
             if change.edit.positions is None:
                 new = change.edit.apply(flat, rows, positions)
             else:
-                chosen = change.edit.touches(rows, positions, self.prompt or seq).nonzero().squeeze(1)
+                chosen = change.edit.touches(rows, positions, self.length or seq).nonzero().squeeze(1)
                 new = flat.index_copy(0, chosen, change.edit.apply(flat[chosen], rows[chosen], positions[chosen]))
             new = new.reshape(part.shape)
             out = new if n == self.n else torch.cat([out[: change.start], new, out[change.stop :]])
