@@ -200,11 +200,11 @@ def test_a_store_that_was_cut_short_goes_on(tmp_path):
         write_signatures(cut(), tmp_path / "cut", part=100)
     with pytest.raises(DataError, match=r"unfinished \(200 texts\)"):
         SignatureStore.open(tmp_path / "cut")
-    (tmp_path / "cut" / "part-00002.npy.part").write_bytes(b"half")
+    (tmp_path / "cut" / ".part-part-00002.npy").write_bytes(b"half")
     with pytest.raises(DataError, match=r"holds 100 texts that are not those given now"):
         write_signatures([*reversed(texts)], tmp_path / "cut", part=100)
     again = write_signatures(iter(texts), tmp_path / "cut", part=100)
-    assert again.fingerprint == whole.fingerprint and not list((tmp_path / "cut").glob("*.part"))
+    assert again.fingerprint == whole.fingerprint and not list((tmp_path / "cut").glob(".part-*"))
     more = write_signatures([*texts, *texts[:10]], tmp_path / "cut", part=100)
     assert more.exact().removed == again.exact().removed + 10
 

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from microtome.core.errors import EditError
+from microtome.core.files import replace_with
 from microtome.engine.edit import Edit
 from microtome.engine.run import edited_weights
 from microtome.models.model import Model
 from microtome.models.quiet import without_progress_bars
-from microtome.records.files import replace_with
 
 __all__ = ["export_edited"]
 

@@ -21,11 +21,11 @@ from torch import Tensor
 
 from microtome.core.discovery import discover
 from microtome.core.errors import DataError, EditError
+from microtome.core.files import replace_with
 from microtome.engine.edit import Add, Constant, Edit, Scale, Value, Zero
 from microtome.features.saving import pack, unpack, write_tensors
 from microtome.models.digest import weights_digest
 from microtome.models.model import Model
-from microtome.records.files import replace_with
 
 __all__ = ["SavedEdits", "holds_edits", "load_edits", "save_edits"]
 

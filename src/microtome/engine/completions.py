@@ -27,9 +27,10 @@ from torch import Tensor
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 from microtome.core.errors import DataError, ModelError, StoreError
+from microtome.core.files import write_atomic
 from microtome.models.digest import weights_digest
 from microtome.models.model import Model
-from microtome.records.files import digest, write_atomic
+from microtome.records.files import digest
 from microtome.records.keys import content_key
 from microtome.records.tables import table_bytes, table_from, table_of
 

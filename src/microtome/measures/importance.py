@@ -81,7 +81,10 @@ def importance(
         for site, slope in zip(found, slopes, strict=True):
             size = _per_unit(model, site, (result[site].detach() * slope), batch)
             totals[site] = totals.get(site, 0) + size
-        loss, tokens = loss + float(losses.detach().double().sum()), tokens + int((batch.mask[:, 1:] & batch.mask[:, :-1]).sum())
+        loss, tokens = (
+            loss + float(losses.detach().double().sum()),
+            tokens + int((batch.mask[:, 1:] & batch.mask[:, :-1]).sum()),
+        )
         if told:
             told(done)
     if not tokens or not torch.isfinite(torch.tensor(loss)):

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from microtome.core.errors import RecordError
-from microtome.records.files import clean, write_atomic
+from microtome.core.files import clean, write_atomic
 from microtome.records.lock import Lock, hold
 from microtome.records.opening import refuse_foreign, same_run
 from microtome.records.provenance import provenance

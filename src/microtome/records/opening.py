@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from microtome.core.errors import RecordError
-from microtome.records.files import PART
+from microtome.core.files import PART
 from microtome.records.schema import Manifest
 from microtome.records.values import apart
 

@@ -23,10 +23,11 @@ import pyarrow as pa
 
 from microtome.core.config import to_dict
 from microtome.core.errors import RecordError, did_you_mean
+from microtome.core.files import replace_with, write_atomic
 from microtome.records.arrays import array_from
 from microtome.records.claims import Claim, Verdict
 from microtome.records.encode import Encoded, encode, refuse_taken
-from microtome.records.files import checksum, read_checked, refuse_damaged, replace_with, write_atomic
+from microtome.records.files import checksum, read_checked, refuse_damaged
 from microtome.records.keys import content_key
 from microtome.records.ledger import Ledger, now
 from microtome.records.schema import (

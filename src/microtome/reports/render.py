@@ -10,9 +10,9 @@ from pathlib import Path
 import jinja2
 
 from microtome.core.errors import RecordError
+from microtome.core.files import write_atomic
 from microtome.core.study import Study
 from microtome.records import Record
-from microtome.records.files import write_atomic
 from microtome.reports.contents import contents_of
 from microtome.reports.drawing import draw_view
 from microtome.reports.page import page_of

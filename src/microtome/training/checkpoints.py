@@ -26,7 +26,7 @@ from safetensors import SafetensorError
 
 from microtome.core.config import differences
 from microtome.core.errors import ModelError, RecordError
-from microtome.records.files import PART, replace_with
+from microtome.core.files import PART, replace_with
 from microtome.training.pretraining_recipe import Checkpoints
 
 __all__ = ["Snapshot", "checkpoint_path", "checkpoints_in", "drop_after", "prune", "read", "refuse_other", "write"]

@@ -27,10 +27,10 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint import state_dict as dcp
 
 from microtome.core.errors import DataError, ModelError
+from microtome.core.files import clean
 from microtome.core.seeds import derive
 from microtome.models.probe import accepted_arguments
 from microtome.models.quiet import without_progress_bars
-from microtome.records.files import clean
 from microtome.training.checkpoints import (
     Snapshot,
     checkpoint_path,

@@ -27,9 +27,10 @@ from pathlib import Path
 import numpy as np
 
 from microtome.core.errors import DataError, did_you_mean
+from microtome.core.files import write_atomic
 from microtome.core.seeds import generator
 from microtome.data.dedup.clusters import join
-from microtome.data.dedup.store import SignatureStore, write_array, write_whole
+from microtome.data.dedup.store import SignatureStore, write_array
 
 __all__ = ["MultiTurn", "Turn", "multi_turn"]
 
@@ -177,7 +178,7 @@ class _Pool:
         return {"file": file, "texts": len(texts)}
 
     def save(self) -> None:
-        write_whole(self.folder / "state.json", json.dumps(self.state).encode())
+        write_atomic(self.folder / "state.json", json.dumps(self.state).encode())
 
     def sweep(self) -> None:
         """Remove chunks that are no longer, or not yet, in the pool."""

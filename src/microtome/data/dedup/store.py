@@ -12,7 +12,6 @@ part. A finished store takes in what has been added at the end of the corpus.
 
 import io
 import json
-import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -23,16 +22,16 @@ from pathlib import Path
 import numpy as np
 
 from microtome.core.errors import DataError
+from microtome.core.files import clean, write_atomic
 from microtome.data.dedup.clusters import Clusters, join, similar_texts
 from microtome.data.dedup.exact import digests, same_digests
 from microtome.data.dedup.minhash import MinHash, batches
 from microtome.data.dedup.shingles import Shingling
 
-__all__ = ["SignatureStore", "write_array", "write_signatures", "write_whole"]
+__all__ = ["SignatureStore", "write_array", "write_signatures"]
 
 FORMAT, VERSION = "microtome.signatures", 1
 PART = 65_536
-_HALF = ".part"
 
 
 @dataclass(frozen=True)
@@ -159,21 +158,11 @@ def write_signatures(
     return SignatureStore.open(folder)
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Put a file in its place in one step, safe on disk; `records.files` does so too, in a room of the same rank."""
-    half = path.with_name(path.name + _HALF)
-    with half.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(half, path)
-
-
 def write_array(path: Path, array: np.ndarray) -> str:
     """Put an array in its place as .npy and return its checksum."""
     stream = io.BytesIO()
     np.save(stream, array)
-    write_whole(path, stream.getvalue())
+    write_atomic(path, stream.getvalue())
     return f"{zlib.crc32(stream.getvalue()):08x}"
 
 
@@ -201,8 +190,7 @@ def _skip(folder: Path, entry: dict, texts: Iterator[str]) -> None:
 
 def _resume(folder: Path, head: dict) -> dict:
     folder.mkdir(parents=True, exist_ok=True)
-    for stale in folder.glob(f"*{_HALF}"):
-        stale.unlink()
+    clean(folder)
     if not (folder / "manifest.json").is_file():
         return {"format": FORMAT, "version": VERSION, **head, "parts": [], "complete": False}
     manifest = _read(folder)
@@ -216,7 +204,7 @@ def _resume(folder: Path, head: dict) -> dict:
 
 
 def _save(folder: Path, manifest: dict) -> None:
-    write_whole(folder / "manifest.json", json.dumps(manifest, indent=1).encode())
+    write_atomic(folder / "manifest.json", json.dumps(manifest, indent=1).encode())
 
 
 def _read(folder: Path) -> dict:

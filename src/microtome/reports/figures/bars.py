@@ -22,7 +22,7 @@ def _draw(view: View, data: Columns) -> alt.TopLevelMixin:
     colour = alt.value(PALETTE[0])
     if named:
         base = base.encode(xOffset=alt.XOffset("series:N", sort=named))
-        colour = alt.Color("series:N", scale=by_name(named), sort=named, legend=legend(view))
+        colour = alt.Color("series:N", scale=by_name(named), sort=named, legend=legend(view, named))
     title = view.label("y")
     layers = [
         base.mark_bar(opacity=0.85).encode(

@@ -31,7 +31,7 @@ def _draw(view: View, data: Columns) -> alt.TopLevelMixin:
     series = alt.value(PALETTE[0])
     if "series" in view.encodings:
         named = data.values("series")
-        series = alt.Color("series:N", scale=by_name(named), sort=named, legend=legend(view))
+        series = alt.Color("series:N", scale=by_name(named), sort=named, legend=legend(view, named))
     base = alt.Chart().encode(x=x)
     layers = _controls(base, view, data, rows)
     if data.has("low") and data.has("high"):

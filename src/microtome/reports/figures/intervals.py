@@ -30,7 +30,7 @@ def _draw(view: View, data: Columns) -> alt.TopLevelMixin:
     colour = alt.value(PALETTE[0])
     if named:
         base = base.encode(yOffset=alt.YOffset("series:N", sort=named))
-        colour = alt.Color("series:N", scale=by_name(named), sort=named, legend=legend(view))
+        colour = alt.Color("series:N", scale=by_name(named), sort=named, legend=legend(view, named))
     layers = _rules(view)
     if data.has("control_low") and data.has("control_high"):
         wide = base.mark_rule(color=GREY, strokeWidth=9, opacity=0.35)

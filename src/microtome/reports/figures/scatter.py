@@ -37,7 +37,7 @@ def _draw(view: View, data: Columns) -> alt.TopLevelMixin:
     colour = alt.value(PALETTE[0])
     if "series" in view.encodings:
         named = data.values("series")
-        colour = alt.Color("series:N", scale=by_name(named), sort=named, legend=legend(view))
+        colour = alt.Color("series:N", scale=by_name(named), sort=named, legend=legend(view, named))
     ends = {c: _ends(data.numbers(c)) for c in ("x", "y")}
     x, y = (alt.Scale(domain=list(ends[c]), nice=False) for c in ("x", "y"))
     base = alt.Chart().encode(
