@@ -15,15 +15,19 @@ from benchmarks.das_benches import das_evaluation, das_memory, das_step, das_tog
 from benchmarks.grids import measure_grids
 from benchmarks.measured import Measured, summary
 from benchmarks.peers import plain
+from benchmarks.toxicity_benches import auroc, edit_overhead, head_basis
 from benchmarks.workload import Work
 
 __all__ = [
     "attribution",
+    "auroc",
     "capture",
     "das_evaluation",
     "das_memory",
     "das_step",
     "das_together",
+    "edit_overhead",
+    "head_basis",
     "head_sweep",
     "residual_sweep",
 ]

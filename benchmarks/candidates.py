@@ -27,6 +27,7 @@ class Candidate:
         read: turns run's result into name -> tensor, to compare with the plain reference; not timed.
         rounding: relative error allowed beside the common tolerance (a bf16 store rounds).
         note: what a reader of the row must know.
+        share: of the whole work that `run` does; its time is divided by that.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Candidate:
     read: Callable[[object], dict[str, Tensor]] = _as_is
     rounding: float = 0.0
     note: str = ""
+    share: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)

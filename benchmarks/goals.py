@@ -46,6 +46,21 @@ BENCHES = {
     "das_memory": Bench(
         "Peak memory of fitting a DAS rotation for an epoch", "the peak of the plain hooks", "_das", "fitters"
     ),
+    "auroc": Bench(
+        "AUROC of 10 000 neurons over 10 000 texts, one in ten positive, float16 in memory",
+        "scikit-learn's roc_auc_score, a neuron after another (for `screen` average_precision_score too)",
+        "_toxicity",
+    ),
+    "head_basis": Bench(
+        "Right singular vectors of a head of 32 000 x 1 024, float32, condition 1e3",
+        "torch.linalg.svd of it in float32",
+        "_toxicity",
+    ),
+    "edit_overhead": Bench(
+        "Generation under EigenShift, a quarter of the directions out: 16 prompts x 64 new tokens, vocabulary 32 000",
+        "the same model's own generate, without a hook",
+        "_toxicity",
+    ),
 }
 
 
@@ -82,4 +97,14 @@ GOALS = {
     ("das_together", "mid-prompt, six, prepared"): Goal(best_peer=2.0, rival="the same one after another"),
     ("das_evaluation", "a pair"): Goal(best_peer=4.0),
     ("das_memory", "one epoch"): Goal(best_peer=1.0, rival="pyvene"),
+    ("auroc", "areas"): Goal(1 / 20, 3.0, rival="torch"),
+    ("auroc", "areas within lengths"): Goal(1 / 20, 3.0, rival="torch"),
+    ("auroc", "screen"): Goal(1 / 20),
+    ("auroc", "areas, memory"): Goal(amount=64),  # a chunk as it was read and its codes, 32 MiB each
+    ("auroc", "screen, memory"): Goal(amount=64),
+    ("auroc", "areas of 835,584 neurons, projected"): Goal(amount=170),
+    ("head_basis", "axes"): Goal(1 / 2.5),
+    ("head_basis", "axes, memory"): Goal(amount=75),  # 0.6 of the head
+    ("edit_overhead", "eigenshift"): Goal(1.05),
+    ("edit_overhead", "identity edit"): Goal(1.05),
 }

@@ -17,7 +17,7 @@ HEAD = """# Benchmarks
 Written by `python -m benchmarks.report` from `results.json`; `make bench` measures again.
 
 **What.** A Llama with 35.7 M parameters (hidden 512, 8 layers, 8 heads, intermediate 1536, vocabulary 8192, random
-weights, seed 0, float32).
+weights, seed 0, float32). Screening, factorising and editing a head have sizes of their own, which their titles tell.
 
 **How.** Every tool runs in an environment of its own; the plain hooks, or the bare Hugging Face forward, run in the
 same process, in turn with it, and every number below is a time (or a peak of memory) divided by theirs in the same

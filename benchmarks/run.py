@@ -43,7 +43,8 @@ SETTINGS = {
 }
 WORKER = ("worker", "workload", "benches", "grids", "clock", "candidates", "measured", "agreement", "peers/plain")
 DAS = ("das", "das_benches", "das_agreement", "peak", "peers/plain_das")
-ROOMS = ("core", "models", "engine", "measures", "features", "training")
+TOXICITY = ("toxicity_benches", "peers/plain_toxicity", "peers/libraries")
+ROOMS = ("core", "models", "engine", "measures", "features", "edits", "training")
 
 
 class Refused(Exception):
@@ -123,7 +124,7 @@ def _measured(bench: str, tool: str, args: argparse.Namespace) -> list[Measured]
 
 def _fingerprint(tool: str, rounds: int) -> str:
     """Return a hash of what a measurement depends on: the worker's code, the tool's pins or our source, the rounds."""
-    files = [HERE / f"{name}.py" for name in (*WORKER, *DAS)] + sorted((HERE / "peers").glob(f"{tool}*.py"))
+    files = [HERE / f"{name}.py" for name in (*WORKER, *DAS, *TOXICITY)] + sorted((HERE / "peers").glob(f"{tool}*.py"))
     files += (
         [requirements_of(tool)]
         if tool != OURS

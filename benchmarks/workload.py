@@ -16,7 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.machine import THREADS
 
-__all__ = ["BLOCKS", "FULL", "HEADS", "PAIRS", "POSITIONS", "TINY", "Work", "make_work"]
+__all__ = ["BLOCKS", "FULL", "HEADS", "PAIRS", "POSITIONS", "TINY", "Size", "Work", "make_work"]
 
 BLOCKS, HEADS = 8, 8
 PAIRS, POSITIONS, CHANGED = 16, 16, 2
@@ -31,10 +31,14 @@ class Size:
     neurons: int
     vocabulary: int
     length: int  # of the capture texts
+    screened: int  # neurons of a screening
+    texts: int  # of a screening
+    words: int  # a vocabulary as large as a real model's, where the head matters
+    new: int  # tokens generated
 
 
-FULL = Size(512, 1536, 8192, 128)
-TINY = Size(64, 192, 512, 24)
+FULL = Size(512, 1536, 8192, 128, 10_000, 10_000, 32_000, 64)
+TINY = Size(64, 192, 512, 24, 96, 600, 2048, 8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +52,7 @@ class Work:
         batches: the capture inputs, 4 x [16, 128].
         clean, corrupt: token ids of the prompt pairs, [16, 16].
         right, wrong: the two answers of each pair, [16].
+        size: the measured one, or the tiny one.
     """
 
     model: LlamaForCausalLM
@@ -58,6 +63,7 @@ class Work:
     corrupt: Tensor
     right: Tensor
     wrong: Tensor
+    size: Size
 
     def copied_model(self) -> LlamaForCausalLM:
         """Return a copy for a tool to wrap: some replace modules or leave hooks, and the reference must stay bare."""
@@ -92,7 +98,8 @@ def make_work(device: str, scratch: Path, size: Size = FULL) -> Work:
     corrupt %= vocabulary
     answers = torch.randint(vocabulary, (2, PAIRS), generator=draw)
     batches = [b.to(device) for b in texts.split(BATCH)]
-    return Work(_model(size).to(device), device, scratch, batches, *(t.to(device) for t in (clean, corrupt, *answers)))
+    inputs = (t.to(device) for t in (clean, corrupt, *answers))
+    return Work(_model(size).to(device), device, scratch, batches, *inputs, size)
 
 
 def _model(size: Size) -> LlamaForCausalLM:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks/ is not install
 
 from benchmarks import benches, workload
 from benchmarks.agreement import TOLERANCE, Disagreement, agreement
-from benchmarks.candidates import Grid
+from benchmarks.candidates import Candidate, Grid
 from benchmarks.clock import alternate
 from benchmarks.das_agreement import curves, interval, scores
 from benchmarks.goals import BENCHES, GOALS
@@ -21,10 +22,12 @@ from benchmarks.grids import measure_grids
 from benchmarks.machine import QUIET, Watch
 from benchmarks.measured import Measured, summary
 from benchmarks.peak import peak
-from benchmarks.peers import plain, plain_das
+from benchmarks.peers import libraries, microtome_toxicity, plain, plain_das, plain_toxicity
+from benchmarks.peers.plain_toxicity import Screened
 from benchmarks.report import write_report
 from benchmarks.rows import join, load, store
 from benchmarks.run import Refused, refuse_busy
+from benchmarks.toxicity_benches import PROJECTED, projector_error
 from benchmarks.workload import BLOCKS, TINY, make_work
 
 
@@ -242,3 +245,67 @@ def test_the_plain_head_patch_touches_one_head(tmp_path):
     x, clean = torch.zeros(1, 1, 64), torch.ones(1, 1, 64)
     changed = plain._head(clean, 3)(x)[0, 0].nonzero().squeeze(1)
     assert changed.tolist() == list(range(24, 32)) and len(work.layers) == BLOCKS
+
+
+# -- the toxicity study's
+
+
+TEXTS = Screened(np.array([[1, 0, 1, 2], [0, 0, 1, 1]], np.float16), np.array([1, 0, 0, 1]), np.array([5, 5, 6, 6]))
+
+
+def test_areas_with_ties_are_those_counted_by_hand():
+    """Neuron 0: of (1 > 0, 1 = 1, 2 > 0, 2 > 1) 3.5 pairs of 4 are won, within lengths both; neuron 1: all are ties."""
+    by_hand = {"areas": [3.5 / 4, 0.5], "areas within lengths": [1.0, 0.5]}
+    for metric, areas in by_hand.items():
+        found = [c for c in microtome_toxicity.auroc(TEXTS) if c.metric == metric]
+        assert len(found) == 3 and all(c.read(c.run())["areas"].tolist() == areas for c in found)
+
+
+def test_areas_that_forget_the_lengths_are_refused(tmp_path):
+    def forgetful(texts):
+        by_metric = {c.metric: c for c in libraries.auroc(texts) if "sort" in c.name}
+        unit = next(c for c in libraries.auroc(texts) if c.metric == "areas within lengths")
+        asked = by_metric["areas within lengths"]
+        return [unit, replace(asked, run=by_metric["areas"].run)]
+
+    with pytest.raises(Disagreement, match="areas differs"):
+        benches.auroc(SimpleNamespace(auroc=forgetful), make_work("cpu", tmp_path, TINY), 1)
+
+
+def test_what_ran_on_a_share_of_the_work_is_scaled_and_the_projection_is_a_product(tmp_path):
+    def offered(texts):
+        def run():
+            return {"areas": torch.arange(1000.0).cumsum(0)}
+
+        return [Candidate("all", "areas", run), Candidate("microtome", "areas", run, share=1e-3)]
+
+    found = benches.auroc(SimpleNamespace(auroc=offered), make_work("cpu", tmp_path, TINY), 1)
+    own, projected = (next(m for m in found if m.name == "microtome" and m.metric == x) for x in ("areas", PROJECTED))
+    assert 20 < own.relative == projected.relative  # about 1000
+    assert projected.seconds == pytest.approx(own.seconds * 835_584 / TINY.screened)
+    assert "projected" in projected.note and "projected" not in own.note
+
+
+def test_the_error_of_a_subspace_is_the_sine_of_its_angle():
+    truth, turned = torch.eye(3)[:, :1], torch.tensor([[0.8], [0.6], [0.0]])
+    assert projector_error(turned, truth) == pytest.approx(0.6)
+    assert projector_error(-truth, truth) == 0.0
+
+
+def test_factors_from_a_gram_matrix_in_single_precision_are_refused_and_those_of_the_libraries_only_told(tmp_path):
+    def single(weight):
+        return Candidate("microtome", "axes", lambda: {"axes": torch.linalg.eigh(weight.T @ weight)[1].flip(1)})
+
+    work, offers = make_work("cpu", tmp_path, TINY), libraries.head_basis
+    with pytest.raises(Disagreement, match=r"microtome: 32 vectors span a subspace that is off by \d"):
+        benches.head_basis(SimpleNamespace(head_basis=lambda w: [*offers(w), single(w)]), work, 1)
+    found = benches.head_basis(SimpleNamespace(head_basis=offers), work, 1)
+    assert {m.name.split()[0] for m in found} == {"numpy"} and found[0].difference < 1e-6
+
+
+def test_generation_under_another_edit_is_refused(tmp_path):
+    def unedited(work, axes):
+        return [Candidate("microtome", "eigenshift", lambda: plain_toxicity.spoken(work))]
+
+    with pytest.raises(Disagreement, match="tokens differs"):
+        benches.edit_overhead(SimpleNamespace(edit_overhead=unedited), make_work("cpu", tmp_path, TINY), 1)

@@ -11,8 +11,10 @@ its stratum above them, both classes are sorted, and the positives are searched 
 whole numbers, so areas are exact. Errors need no second sort.
 """
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -21,6 +23,8 @@ from microtome.measures.arrays import group_codes, two_classes
 from microtome.measures.codes import ordered_codes
 
 __all__ = ["Layout", "Placed", "areas", "layout", "placed", "precisions"]
+
+T = TypeVar("T")
 
 READ = 1 << 24  # values read at a time
 CHUNK = 1 << 19  # values sorted at a time: what fits a cache
@@ -114,11 +118,7 @@ def areas(rows: Any, design: Layout) -> np.ndarray:
     Raises:
         MeasureError: missing values or another shape.
     """
-    parts = []
-    for ones, zeros in _sorted_chunks(rows, design):
-        left, right = _search(ones, zeros)
-        parts.append(_area(left, right, design))
-    return np.concatenate(parts)
+    return np.concatenate(_each(rows, design, lambda ones, zeros: _area(*_search(ones, zeros), design)))
 
 
 def placed(rows: Any, design: Layout) -> Placed:
@@ -136,12 +136,13 @@ def placed(rows: Any, design: Layout) -> Placed:
             f"Classes of {len(design.ones.items)} and {len(design.zeros.items)} items have no variance; give at least "
             "two of each."
         )
-    parts = []
-    for ones, zeros in _sorted_chunks(rows, design):
+
+    def place(ones: np.ndarray, zeros: np.ndarray) -> Placed:
         left, right = _search(ones, zeros)
         null = _null_error(right - left, _runs(ones)[1], _runs(zeros)[1], design)
-        parts.append((_area(left, right, design), _error(left, right, design), null))
-    return Placed(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+        return Placed(_area(left, right, design), _error(left, right, design), null)
+
+    return Placed(*(np.concatenate(part) for part in zip(*_each(rows, design, place), strict=True)))
 
 
 def precisions(rows: Any, design: Layout) -> np.ndarray:
@@ -157,25 +158,44 @@ def precisions(rows: Any, design: Layout) -> np.ndarray:
     if len(design.pairs) > 1:
         raise MeasureError(f"Average precision within {len(design.pairs)} strata is not defined; lay out without them.")
     n1, n0 = len(design.ones.items), len(design.zeros.items)
-    parts = []
-    for ones, zeros in _sorted_chunks(rows, design):
+
+    def precision(ones: np.ndarray, zeros: np.ndarray) -> np.ndarray:
         own = n1 - _runs(ones)[0]
-        parts.append((own / (own + n0 - _search(ones, zeros)[0])).mean(1))
-    return np.concatenate(parts)
+        return (own / (own + n0 - _search(ones, zeros)[0])).mean(1)
+
+    return np.concatenate(_each(rows, design, precision))
 
 
-def _sorted_chunks(rows: Any, design: Layout) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the sorted keys of positives and of negatives, [units, n1] and [units, n0], chunk by chunk."""
+def _each(rows: Any, design: Layout, compute: Callable[[np.ndarray, np.ndarray], T]) -> list[T]:
+    """Return what is computed from the sorted keys of positives and negatives, [units, n1] and [units, n0], by chunks.
+
+    What is read at a time is sorted in pieces, as many at once as there are threads (sorting frees the interpreter).
+    """
     shape = tuple(getattr(rows, "shape", np.shape(rows)))
     needed = 1 + max(design.ones.items.max(), design.zeros.items.max())
     if len(shape) != 2 or not shape[0] or shape[1] < needed:
         raise MeasureError(f"Activations have shape {list(shape)}; give [units, items] with {needed} items.")
     read, step = max(1, READ // shape[1]), max(1, CHUNK // shape[1])
-    for i in range(0, shape[0], read):
-        codes = ordered_codes(rows[i : i + read], f"Activations of units {i}-{min(i + read, shape[0]) - 1}")
-        for j in range(0, len(codes), step):
-            keys = _keys(codes[j : j + step], len(design.pairs))
-            yield _sorted(keys, design.ones), _sorted(keys, design.zeros)
+    found = []
+    with ThreadPoolExecutor(_threads()) as pool:
+        for i in range(0, shape[0], read):
+            block = rows[i : i + read]
+
+            def piece(j: int, i: int = i, block: Any = block) -> T:
+                part = block[j : j + step]
+                codes = ordered_codes(part, f"Activations of units {i + j}-{i + j + len(part) - 1}")
+                keys = _keys(codes, len(design.pairs))
+                return compute(_sorted(keys, design.ones), _sorted(keys, design.zeros))
+
+            found += pool.map(piece, range(0, len(block), step))
+    return found
+
+
+def _threads() -> int:
+    """Return how many threads may sort: as many as OpenMP is told to take, else one a processor."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    return int(told) if told.isdigit() and int(told) else there
 
 
 def _keys(codes: np.ndarray, strata: int) -> np.ndarray:
