@@ -26,7 +26,7 @@ check: $(STAMP)               ## style
 	$(PY) -m ruff check src tests benchmarks
 	$(PY) -m ruff format --check src tests benchmarks
 
-bench: $(STAMP)               ## beside the peers, each in an environment of its own; about 50 minutes on a quiet machine
+bench: $(STAMP)               ## beside the peers, each in an environment of its own; more than an hour on a quiet machine
 	$(PY) -m benchmarks.run
 
 docs: $(STAMP)                ## the public names, from their docstrings, into site/

@@ -72,7 +72,7 @@ class Fitting:
         rows_at_once: pairs times fits in one pass.
     """
 
-    ranks: tuple[int, ...] = (4, 16, 32)
+    ranks: tuple[int, ...] = (4, 16)
     penalties: tuple[float, ...] = (1e-4, 1e-2)
     costs: tuple[float, ...] = (0.01, 0.1, 1.0)
     epochs: int = 3

@@ -20,7 +20,11 @@ VALIDATION = ("entity-val", "context-val")
 
 
 def layers(subject: Subject, told: Told) -> StageOutput:
-    """Full swap, DAS and MDAS at every layer, on validation pairs; the layer where MDAS disentangles most is chosen."""
+    """Full swap, DAS and MDAS at every layer, on validation pairs; where MDAS disentangles most is chosen.
+
+    Only layers that still carry the attributes are chosen from: those where swapping everything changes at least half
+    as many answers as at the best. Above them no swap does anything, which scores 0.5 and would win.
+    """
     sites, fitting = subject.sites(), subject.config.fitting
     rank = min(fitting.ranks[len(fitting.ranks) // 2], min(map(subject.width, sites)))
     recorded = subject.swaps("train", sites)
@@ -33,7 +37,7 @@ def layers(subject: Subject, told: Told) -> StageOutput:
         seed=subject.config.seed,
         told=lambda x: told(0.6 * x),
     )
-    rows, means = [], {}
+    rows, means, carried = [], Counter(), Counter()
     for k, name in enumerate(VALIDATION):
         side, found = subject.side(name), subject.swaps(name, sites)
         for j, site in enumerate(sites):
@@ -44,12 +48,13 @@ def layers(subject: Subject, told: Told) -> StageOutput:
                 scores = subject.trials(side).scores(outcome.right[arm], outcome.targets)
                 columns = {"layer": site.block, "side": name, "method": method, "label": LABELS[method]}
                 rows += score_rows(scores, len(side), **columns)
-                if method == "mdas":
-                    means[site] = means.get(site, 0.0) + scores[-1].disentangle.estimate
+                means[site] += scores[-1].disentangle.estimate if method == "mdas" else 0.0
+                carried[site] += scores[-1].cause.estimate if method == "full" else 0.0
             told(0.6 + 0.4 * (k + (j + 1) / len(sites)) / len(VALIDATION))
     for name in ("train", *VALIDATION):
         subject.forget(name)
-    chosen = max(sites, key=lambda s: (means[s], -s.block))
+    able = [s for s in sites if carried[s] >= 0.5 * max(carried.values())]
+    chosen = max(able, key=lambda s: (means[s], -s.block))
     return StageOutput(tables={"layers": rows}, values={"layer": chosen.block, "layer_rank": rank})
 
 

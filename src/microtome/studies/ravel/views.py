@@ -58,7 +58,8 @@ def _question(record: Record, config: RavelConfig) -> dict:
         f"prompt. Cause: asked for that attribute, the model answers as for the source. Isolate: asked for another, as "
         f"before. For example, base “{example['base']}”, source “{example['source']}”, {example['swapped']} "
         f"swapped: wanted “{example['wanted']}”, said before “{example['before']}”, with MDAS “{example['mdas']}”.",
-        f"Featurizers act on {_where(record, config)}, the block where MDAS disentangles most on validation pairs. "
+        f"Featurizers act on {_where(record, config)}, the block where MDAS disentangles most on validation pairs, "
+        "of those where swapping everything still changes half as many answers as anywhere. "
         "They are fitted on training entities in training wording, their settings chosen on validation pairs, and "
         "scored on entities, and in wording, that they never saw. Swapping nothing scores Disentangle 0.5: that is "
         "where the scale begins. MDAS and MDBM are fitted on cause and isolate pairs, DAS and DBM on cause pairs "
