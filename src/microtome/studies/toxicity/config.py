@@ -48,7 +48,7 @@ class Neurons:
     top: float = 0.05
     draws: int = 19
     swept: int = 1000
-    places: int = 120
+    places: int = 100
     sets: int = 24
     random: int = 10
 
@@ -68,7 +68,7 @@ class Generating:
     """
 
     prompts: int = 100
-    completions: int = 6
+    completions: int = 4
     new_tokens: int = 16
     temperature: float = 1.0
     top_p: float = 0.95
@@ -102,7 +102,7 @@ class Arms:
     random: int = 3
     draws: int = 1000
     examples: int = 30
-    tune_steps: int = 40
+    tune_steps: int = 30
 
 
 @dataclass(frozen=True)
