@@ -693,4 +693,3 @@ def test_how_much_of_the_parallel_text_the_corpus_holds():
     assert len(rows) == 18
     for row in rows:
         assert 1 <= row.hit <= row.checked <= row.items == 1997 and 0 <= row.share <= 1 <= row.documents
-        print(f"{row.name}: {row.hit - 1} of {row.checked} in {row.documents - 1} documents")  # noqa: T201

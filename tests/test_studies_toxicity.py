@@ -11,7 +11,7 @@ from microtome.core.errors import ConfigError, DataError
 from microtome.data.parrot import TOXIC
 from microtome.engine.edit import Edit, Scale, Zero
 from microtome.measures.token_sets import SetOdds, SetProbability
-from microtome.studies.toxicity.arm import Arm, completions, cost
+from microtome.studies.toxicity.arm import Arm, completions, costs
 from microtome.studies.toxicity.config import Arms, Generating, Neurons, Texts, ToxicityConfig
 from microtome.studies.toxicity.matching import Clean, Tried, match, tried_of
 from microtome.studies.toxicity.methods import Family, Found, families
@@ -56,7 +56,7 @@ def test_an_edit_that_changes_nothing_says_the_same_bit_for_bit_and_costs_nothin
     said = completions(base, prompts, SMALL.generating, 3)
     assert said == completions(noop, prompts, SMALL.generating, 3)
     assert said != completions(base, prompts, SMALL.generating, 4)
-    paid = cost(noop, base, subject.batches(subject.rows(subject.sources.clean["test"])))
+    paid = costs([base, noop], subject.batches(subject.rows(subject.sources.clean["test"])))[1]
     assert paid.divergence.kl == 0 and paid.divergence.largest == 0
 
 

@@ -95,7 +95,8 @@ class Decontaminate:
             if isinstance(texts, str):
                 raise DataError(f"Evaluation set '{name}' is one string; give a list of texts.")
             total = 0
-            for total, text in enumerate(texts, start=1):  # noqa: B007
+            for text in texts:
+                total += 1
                 if word_count(text) >= shortest:
                     pieces.append(_pieces(text, words, shortest, len(set_of)))
                     set_of.append(number)

@@ -8,6 +8,7 @@ words where they come next.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -21,11 +22,12 @@ from microtome.engine.run import run
 from microtome.engine.sweep import sweep
 from microtome.measures.divergence import CleanKL, Divergence
 from microtome.measures.perplexity import text_losses
+from microtome.measures.scorers import Scorer
 from microtome.models.batch import Batch
 from microtome.models.model import Model
 from microtome.studies.toxicity.config import Generating
 
-__all__ = ["Arm", "Cost", "completions", "cost", "values"]
+__all__ = ["Arm", "Cost", "completions", "costs", "decoded", "logits_at", "scores", "values"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,21 +136,37 @@ class Cost:
     tokens: Tensor
 
 
-def cost(arm: Arm, base: Arm, batches: Sequence[Batch]) -> Cost:
-    """Return what an arm does to clean texts, beside the unedited model.
+def costs(arms: Sequence[Arm], batches: Sequence[Batch]) -> list[Cost]:
+    """Return what every arm does to clean texts, beside the first, which is the unedited model.
 
     Args:
-        arm: what is run.
-        base: the unedited model.
+        arms: what is run.
         batches: of the texts.
     """
-    apart, losses = CleanKL(), []
+    apart, losses = [CleanKL() for _ in arms], [[] for _ in arms]
     for batch in batches:
-        after = arm.logits(batch)
-        apart.update(base.logits(batch), after=after, mask=batch.mask)
-        losses.append(text_losses(after, batch.inputs["input_ids"], batch.mask))
-    summed, tokens = (torch.cat(part).cpu() for part in zip(*losses, strict=True))
-    return Cost(apart.finish(), summed, tokens)
+        before = arms[0].logits(batch)
+        for i, arm in enumerate(arms):
+            after = arm.logits(batch) if i else before
+            apart[i].update(before, after=after, mask=batch.mask)
+            losses[i].append(text_losses(after, batch.inputs["input_ids"], batch.mask))
+    sums = [[torch.cat(part).cpu() for part in zip(*own, strict=True)] for own in losses]
+    return [Cost(a.finish(), summed, tokens) for a, (summed, tokens) in zip(apart, sums, strict=True)]
+
+
+def scores(scorer: Scorer, texts: Sequence[str]) -> np.ndarray:
+    """Return how toxic completions are, [texts]; an empty one is not."""
+    found = np.zeros(len(texts))
+    held = [i for i, t in enumerate(texts) if t.strip()]
+    if held:
+        found[held] = scorer.scores([texts[i] for i in held])
+    return found
+
+
+def decoded(arm: Arm, said: Sequence[Sequence[Sequence[int]]]) -> list[str]:
+    """Return completions as texts, prompt after prompt."""
+    decode = arm.model.tokenizer.decode
+    return [decode(ids, skip_special_tokens=True) for part in said for ids in part]
 
 
 def values(
@@ -180,7 +198,9 @@ def values(
     plain: Tensor | None = None
     for i in (i for i in range(len(arms)) if i not in set(together)):
         if arms[i].changes or plain is None:
-            rows[i] = torch.cat([metric(_read(arms[i], b, metric), torch.arange(len(b))) for b, metric in parts]).cpu()
+            rows[i] = torch.cat(
+                [metric(logits_at(arms[i], b, metric.positions), torch.arange(len(b))) for b, metric in parts]
+            ).cpu()
             plain = plain if arms[i].changes else rows[i].clone()
         else:
             rows[i] = plain
@@ -189,9 +209,9 @@ def values(
     return rows
 
 
-def _read(arm: Arm, batch: Batch, metric: Metric) -> Tensor:
-    """Return the logits at the positions that a metric reads, [batch, n, vocab]."""
-    if isinstance(metric.positions, str):
+def logits_at(arm: Arm, batch: Batch, positions: Tensor | str) -> Float[Tensor, "batch n vocab"]:
+    """Return the logits of a batch at some positions of each row, [batch, n], or at the "last"."""
+    if isinstance(positions, str):
         return arm.logits(batch, last=True)
-    logits, places = arm.logits(batch), metric.positions
-    return logits[torch.arange(len(logits), device=logits.device)[:, None], places.to(logits.device)]
+    logits = arm.logits(batch)
+    return logits[torch.arange(len(logits), device=logits.device)[:, None], positions.to(logits.device)]

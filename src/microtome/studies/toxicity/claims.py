@@ -93,7 +93,7 @@ def _stable(record: Record) -> tuple[Claim, Verdict]:
         "section 4, Table 3",
         "11 to 23 % of neurons with AUROC above 0.5, 4 to 9 % above 0.55",
         "rank correlation of all neurons' areas between two halves of the texts; reproduced where it is no higher than "
-        "with shuffled labels (95th percentile)",
+        "with shuffled labels (95th percentile); the interval takes neurons as independent",
     )
     rows = {r["against"]: r for r in record.rows("stability")}
     row = rows["other half of the texts"]

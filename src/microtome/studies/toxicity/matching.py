@@ -14,13 +14,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from microtome.core.seeds import derive, generator
 from microtome.measures.outputs import KL
 from microtome.models.batch import Batch
 from microtome.records import StageOutput, Told
-from microtome.studies.toxicity.arm import Arm, completions, values
+from microtome.studies.toxicity.arm import Arm, completions, decoded, logits_at, scores, values
 from microtome.studies.toxicity.methods import Family, left_out
 from microtome.studies.toxicity.subject import Subject
 
@@ -93,17 +92,13 @@ class Clean:
             lengths = batch.mask.sum(1).tolist()
             places = [batch.seq - n + rng.integers(0, n, count) for n in lengths]
             at = torch.from_numpy(np.stack(places))
-            self.parts.append((batch, KL(_at(Arm(subject.model).logits(batch), at).float(), at)))
+            self.parts.append((batch, KL(logits_at(Arm(subject.model), batch, at).float(), at)))
 
     def divergences(self, arms: Sequence[Arm], told: Told | None = None) -> list[float]:
         """Return the clean KL of every arm; those that are edits of the same model run in one sweep."""
         budget, base = self.subject.config.memory_budget, Arm(self.subject.model)
         found = values([base, *arms], self.parts, memory_budget=budget, told=told)
         return found[1:].mean(1).clamp(min=0).tolist()
-
-
-def _at(logits: Tensor, places: Tensor) -> Tensor:
-    return logits[torch.arange(len(logits), device=logits.device)[:, None], places.to(logits.device)]
 
 
 def match(subject: Subject, made: Sequence[Family], told: Told) -> StageOutput:
@@ -216,8 +211,7 @@ def _at_budget(t: Tried, budget: float, strength: float, state: str) -> dict:
 
 def _scored(subject: Subject, arm: Arm, prompts: Sequence[str]) -> float:
     """Return the share of completions that the selector calls toxic."""
-    how, tokenizer = subject.config.generating, subject.model.tokenizer
+    how = subject.config.generating
     how = replace(how, completions=max(1, how.completions // 2))
     said = completions(arm, prompts, how, derive(subject.config.seed, "selection completions"))
-    texts = [tokenizer.decode(ids, skip_special_tokens=True) for part in said for ids in part]
-    return float((subject.sources.selector.scores(texts) >= how.threshold).mean())
+    return float((scores(subject.sources.selector, decoded(arm, said)) >= how.threshold).mean())

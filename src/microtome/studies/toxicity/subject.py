@@ -6,7 +6,7 @@ differ in more than what is said (the paper's released code compares generated t
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -19,6 +19,7 @@ from microtome.core.site import Site
 from microtome.data.spans import flagged, tokenized
 from microtome.edits.subspace import head_input
 from microtome.engine.run import run
+from microtome.features.head_basis import HeadBasis, head_basis, head_weight
 from microtome.models.batch import Batch
 from microtome.models.model import Model
 from microtome.models.zoo.untrained import untrained
@@ -61,6 +62,7 @@ class Subject:
     model: Model
     config: ToxicityConfig
     sources: Sources
+    _states: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     def rows(self, texts: Sequence[str], *, room: int = 0) -> list[list[int]]:
         """Return the token ids of texts, cut to the length asked for less `room`."""
@@ -103,10 +105,17 @@ class Subject:
         chosen = self.config.arms.layers or np.unique(np.linspace(0, blocks - 1, min(4, blocks)).round().astype(int))
         return tuple(int(i) for i in chosen)
 
-    def states(self, site: Site | str, half: str = "discovery") -> tuple[Tensor, Tensor]:
-        """Return activations at the toxic and the clean places of a half, [places, width], in float64 on the CPU."""
-        places = self.places[half]
-        return self._at_end(site, places.toxic), self._at_end(site, places.clean)
+    @cached_property
+    def basis(self) -> HeadBasis:
+        """The output head's right singular vectors, its mean row taken off."""
+        return head_basis(head_weight(self.model))
+
+    def states(self, site: Site | str) -> tuple[Tensor, Tensor]:
+        """Return activations at the toxic and clean places of the discovery half, [places, width], float64, kept."""
+        if str(site) not in self._states:
+            places = self.places["discovery"]
+            self._states[str(site)] = self._at_end(site, places.toxic), self._at_end(site, places.clean)
+        return self._states[str(site)]
 
     def _at_end(self, site: Site | str, rows: Sequence[Sequence[int]]) -> Tensor:
         found = []

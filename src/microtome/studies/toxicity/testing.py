@@ -19,7 +19,7 @@ from microtome.measures.tph import Arm as Outcome
 from microtome.measures.tph import trade_off
 from microtome.measures.variety import variety
 from microtome.records import Missing, StageOutput, Told
-from microtome.studies.toxicity.arm import Arm, Cost, completions, cost
+from microtome.studies.toxicity.arm import Arm, Cost, completions, costs, decoded, scores
 from microtome.studies.toxicity.matching import Tried
 from microtome.studies.toxicity.subject import Subject
 from microtome.studies.toxicity.writing import Asked
@@ -52,7 +52,7 @@ class _Seen:
     scores: Mapping[str, np.ndarray]
     cost: Cost
     generation: float
-    asked: "float | Missing"
+    asked: float | Missing
 
 
 def test(subject: Subject, tried: Sequence[Tried], budgets: Sequence[Mapping], told: Told) -> StageOutput:
@@ -63,12 +63,12 @@ def test(subject: Subject, tried: Sequence[Tried], budgets: Sequence[Mapping], t
     base, noop, *found = runner(
         [Arm(subject.model), Arm(subject.model, (Edit(subject.head, Scale(1.0)),)), *arms], told
     )
-    rows = [_row(subject, runner, _noop_row(subject), noop, noop, base)]
-    rows += [_row(subject, runner, row, each, noop, base) for row, each in zip(budgets, found, strict=True)]
+    rows = [_row(subject, runner, _noop_row(), noop, noop)]
+    rows += [_row(subject, runner, row, each, noop) for row, each in zip(budgets, found, strict=True)]
     seen = {(row["family"], row["budget"]): each for row, each in zip(budgets, found, strict=True)}
     headline = {name: found for (name, budget), found in seen.items() if budget == subject.config.arms.headline}
     labels = {r["family"]: r["label"] for r in rows}
-    texts = [t for found in (noop, *headline.values()) for t in _texts(subject, found.said)]
+    texts = [t for found in (noop, *headline.values()) for t in decoded(Arm(subject.model), found.said)]
     return StageOutput(
         tables={
             "arms": rows,
@@ -88,7 +88,7 @@ def test(subject: Subject, tried: Sequence[Tried], budgets: Sequence[Mapping], t
     )
 
 
-def _noop_row(subject: Subject) -> dict:
+def _noop_row() -> dict:
     return {"family": NOOP, "label": "no-op", "place": "", "control": True, "setting": "", "budget": 0.0,
             "strength": 0.0, "kl": 0.0, "state": "changes nothing", "source": ""}  # fmt: skip
 
@@ -111,13 +111,15 @@ class _Runner:
         told(0.1)
         asked = self.asked.detection(arms)
         told(0.2)
+        paid = costs(arms, self.clean)
+        told(0.3)
         seen = []
         for i, arm in enumerate(arms):
             said = self._completed(arm)
-            texts, n = _texts(self.subject, said), self.subject.config.generating.completions
-            scores = {name: _scores(e, texts).reshape(-1, n) for name, e in self.evaluators.items()}
-            seen.append(_Seen(said, scores, cost(arm, arms[0], self.clean), float(generation[i]), asked[i]))
-            told(0.2 + 0.8 * (i + 1) / len(arms))
+            texts, n = decoded(arm, said), self.subject.config.generating.completions
+            found = {name: scores(e, texts).reshape(-1, n) for name, e in self.evaluators.items()}
+            seen.append(_Seen(said, found, paid[i], float(generation[i]), asked[i]))
+            told(0.3 + 0.7 * (i + 1) / len(arms))
         return seen
 
     def _completed(self, arm: Arm) -> list[list[list[int]]]:
@@ -126,30 +128,16 @@ class _Runner:
         return completions(arm, [p.text for p in self.prompts], config.generating, seed)
 
 
-def _texts(subject: Subject, said: list[list[list[int]]]) -> list[str]:
-    decode = subject.model.tokenizer.decode
-    return [decode(ids, skip_special_tokens=True) for part in said for ids in part]
-
-
-def _scores(evaluator: object, texts: Sequence[str]) -> np.ndarray:
-    """Return scores of texts; an empty one is not toxic."""
-    found = np.zeros(len(texts))
-    held = [i for i, t in enumerate(texts) if t.strip()]
-    if held:
-        found[held] = evaluator.scores([texts[i] for i in held])
-    return found
-
-
-def _row(subject: Subject, runner: _Runner, told: Mapping, seen: _Seen, noop: _Seen, base: _Seen) -> dict:
+def _row(subject: Subject, runner: _Runner, told: Mapping, seen: _Seen, noop: _Seen) -> dict:
     """Return one line of the table of arms: all measures of one arm, with intervals over prompts or texts."""
     config, rng = subject.config, generator(subject.config.seed, "test", told["family"], str(told["budget"]))
     options = {"threshold": config.generating.threshold, "draws": config.arms.draws}
-    scores, reference = seen.scores[runner.main], noop.scores[runner.main]
-    levels = toxicity(scores, rng=rng, strata=runner.strata, **options)
-    change = toxicity_change(scores, reference, rng=rng, **options)["all"]
+    own, reference = seen.scores[runner.main], noop.scores[runner.main]
+    levels = toxicity(own, rng=rng, strata=runner.strata, **options)
+    change = toxicity_change(own, reference, rng=rng, **options)["all"]
     fluent = perplexity(seen.cost.losses.numpy(), seen.cost.tokens.numpy(), rng=rng, draws=config.arms.draws)
     varied = variety([ids for part in seen.said for ids in part])
-    traded = _traded(seen, noop, base, runner.main, config.generating.threshold, rng, config.arms.draws)
+    traded = _traded(seen, noop, runner.main, config.generating.threshold, rng, config.arms.draws)
     apart = seen.cost.divergence
     whole = levels["all"]
     return {
@@ -183,7 +171,7 @@ def _row(subject: Subject, runner: _Runner, told: Mapping, seen: _Seen, noop: _S
     }
 
 
-def _traded(seen: _Seen, noop: _Seen, base: _Seen, main: str, threshold: float, rng, draws: int) -> dict:
+def _traded(seen: _Seen, noop: _Seen, main: str, threshold: float, rng, draws: int) -> dict:
     """Return TPH as in the paper and clamped, against the no-op arm; missing where too little was toxic before."""
 
     def outcome(found: _Seen) -> Outcome:
@@ -194,7 +182,7 @@ def _traded(seen: _Seen, noop: _Seen, base: _Seen, main: str, threshold: float, 
     if rude < RUDE:
         why = Missing(f"only {rude} prompts have a toxic completion unedited: resamples could hold none")
         return dict.fromkeys(("tph", "tph_low", "tph_high", "tph_clamped"), why)
-    found = trade_off(outcome(seen), outcome(noop), outcome(base), rng=rng, draws=draws).edit
+    found = trade_off(outcome(seen), outcome(noop), rng=rng, draws=draws).edit
     return {"tph": found.tph.estimate, "tph_low": found.tph.low, "tph_high": found.tph.high,
             "tph_clamped": found.clamped.estimate}  # fmt: skip
 
@@ -255,10 +243,10 @@ def _shown(subject: Subject, text: str) -> str:
 
 def _scorers(subject: Subject, texts: Sequence[str]) -> list[dict]:
     """Return how far evaluators agree with the selector, on all completions of all headline arms."""
-    chosen = _scores(subject.sources.selector, texts)
+    chosen = scores(subject.sources.selector, texts)
     rows = []
     for name, evaluator in subject.sources.evaluators.items():
-        found = agreement(_scores(evaluator, texts), chosen)
+        found = agreement(scores(evaluator, texts), chosen)
         kappa = found.kappa
         rows.append(
             {

@@ -25,7 +25,7 @@ from microtome.engine.gradients import gradients
 from microtome.engine.run import run
 from microtome.engine.sweep import sweep
 from microtome.features.free_directions import difference_basis
-from microtome.features.head_basis import head_basis, head_weight
+from microtome.features.head_basis import head_weight
 from microtome.measures.expertise import auroc
 from microtome.measures.head_scores import relative_gaps, selection_frequency
 from microtome.measures.resampling import bootstrap_weights, weighted_means
@@ -154,14 +154,14 @@ def _exact(
 def directions(subject: Subject) -> StageOutput:
     """The directions of the head: both scores, singular values and gaps, what they vote for, how stably chosen."""
     contexts, weight = contexts_of(subject), head_weight(subject.model)
-    basis = head_basis(weight)
+    basis = subject.basis
     scores = direction_scores(subject, contexts, basis.axes)
     free = difference_basis(*subject.states(subject.head)).axes
     lone = direction_scores(subject, contexts, free)
     k = max(subject.config.arms.ks[0], min(12, basis.width // 4))
     often = selection_frequency(
         lambda c: direction_scores(subject, c, basis.axes)["benefit"], contexts, k, draws=40,
-        seed=derive(subject.config.seed, "selection") % 2**63,
+        seed=derive(subject.config.seed, "selection"),
     )  # fmt: skip
     gaps, n = relative_gaps(basis.singular), len(contexts.toxic)
     rows = [

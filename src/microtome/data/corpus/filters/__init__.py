@@ -49,7 +49,7 @@ def find_filter(name: str) -> type[Filter]:
     Raises:
         ConfigError: there is none of that name.
     """
-    return pick(available_filters(), name, "filter of documents")  # type: ignore[return-value]
+    return pick(available_filters(), name, "filter of documents")
 
 
 def default_filters() -> tuple[Filter, ...]:

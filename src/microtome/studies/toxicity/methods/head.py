@@ -29,9 +29,9 @@ INVARIANT = ("abs", "benefit", "benefit_cost")
 TURNED = 2.0  # the strength that turns a direction round
 
 
-def contexts_of(subject: Subject, half: str = "discovery") -> Contexts:
-    """Return hidden states at the head's input, at the toxic and clean places of a half."""
-    return Contexts(*subject.states(subject.head, half))
+def contexts_of(subject: Subject) -> Contexts:
+    """Return hidden states at the head's input, at the toxic and clean places."""
+    return Contexts(*subject.states(subject.head))
 
 
 def direction_scores(subject: Subject, contexts: Contexts, read: Tensor, write: Tensor | None = None) -> dict:
@@ -63,13 +63,13 @@ def _shift(subject: Subject, name: str, label: str, settings: dict, basis: HeadB
 
 
 def _eigenshift(subject: Subject, found: Found) -> Family:
-    basis = head_basis(head_weight(subject.model))
+    basis = subject.basis
     scores = direction_scores(subject, contexts_of(subject), basis.axes)
     return _shift(subject, "eigenshift", "EigenShift", _chosen(scores, INVARIANT, _sizes(subject)), basis)
 
 
 def _signed(subject: Subject, found: Found) -> Family:
-    basis = head_basis(head_weight(subject.model))
+    basis = subject.basis
     scores = direction_scores(subject, contexts_of(subject), basis.axes)
     settings = _chosen(scores, ("signed",), _sizes(subject))
     return _shift(subject, "eigenshift_signed", "EigenShift, signed as in the paper", settings, basis)
@@ -86,9 +86,9 @@ def _shuffled(subject: Subject, found: Found) -> Family:
     """The same, its scores those of places whose labels were shuffled."""
     contexts = contexts_of(subject)
     rows = torch.cat([contexts.toxic, contexts.clean])
-    rng = torch.Generator().manual_seed(derive(subject.config.seed, "shuffled") % 2**63)
+    rng = torch.Generator().manual_seed(derive(subject.config.seed, "shuffled"))
     order, n = torch.randperm(len(rows), generator=rng), len(contexts.toxic)
-    basis = head_basis(head_weight(subject.model))
+    basis = subject.basis
     scores = direction_scores(subject, Contexts(rows[order[:n]], rows[order[n:]]), basis.axes)
     settings = _chosen(scores, ("abs",), _sizes(subject))
     return _shift(subject, "shuffled", "EigenShift, labels shuffled", settings, basis, control=True)
@@ -109,7 +109,7 @@ def _difference(subject: Subject, found: Found) -> Family:
 def _random(subject: Subject, found: Found) -> Family:
     width = subject.model.anatomy.d_model
     settings = {
-        f"{k} directions, draw {i}": random_basis(width, k, derive(subject.config.seed, "subspace", k, i) % 2**63).axes
+        f"{k} directions, draw {i}": random_basis(width, k, derive(subject.config.seed, "subspace", k, i)).axes
         for k in _sizes(subject)
         for i in range(subject.config.arms.random)
     }
@@ -147,7 +147,7 @@ def _leace(subject: Subject, found: Found) -> Family:
 def _whitened(subject: Subject, found: Found) -> Family:
     contexts = contexts_of(subject)
     covariance = torch.cat([contexts.toxic, contexts.clean]).T.cov()
-    basis = whitened_basis(head_basis(head_weight(subject.model)), covariance, shrinkage=0.1)
+    basis = whitened_basis(subject.basis, covariance, shrinkage=0.1)
     scores = direction_scores(subject, contexts, basis.read, basis.write)
     settings = {told: (basis, units) for told, units in _chosen(scores, ("benefit",), _sizes(subject)).items()}
     return _erased(subject, "whitened", "EigenShift in a whitened basis", settings, "ours")

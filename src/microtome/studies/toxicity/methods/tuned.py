@@ -20,7 +20,7 @@ __all__ = ["FAMILIES"]
 
 
 def _dpo(subject: Subject, found: Found) -> Family:
-    """The same prompt, the token of another text's clean place preferred to the flagged one."""
+    """Before each flagged word, what the model would say instead is preferred to it."""
     config = subject.config
     tuned = preferred(
         subject.model,
@@ -41,10 +41,8 @@ def _dpo(subject: Subject, found: Found) -> Family:
 
 
 def _preferences(subject: Subject, places: Places) -> list[Preference]:
-    """Return pairs: before a flagged word, what the model itself would say instead is preferred to the word."""
-    calm = torch.ones(subject.flagged.max() + 1, dtype=torch.bool)
-    calm[subject.flagged] = False
-    rng = torch.Generator().manual_seed(derive(subject.config.seed, "preferences") % 2**63)
+    """Return a pair for each place: a token drawn from the model's own distribution without flagged words, the word."""
+    rng = torch.Generator().manual_seed(derive(subject.config.seed, "preferences"))
     pairs = []
     rows = list(zip(places.toxic, places.words, strict=True))
     for batch, part in zip(subject.batches(places.toxic), _parts(rows, subject.config.batch), strict=True):
