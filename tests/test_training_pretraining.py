@@ -38,6 +38,7 @@ from microtome.training.pretraining_recipe import (
     tokens_at,
 )
 from microtome.training.pretraining_session import token_losses
+from microtome.training.processes import leave
 from microtome.training.throughput import measured_peak, model_flops
 
 CONFIG = dict(layers=2, width=16, mlp=32, heads=2, context=32, spread=0.1)
@@ -125,8 +126,7 @@ def main(folder: Path, where: str = "", sharded: bool = False) -> None:
     found = train(model(), Stream, PLAN, folder=folder, checkpoints=Checkpoints(every=4), sharded=sharded)
     if int(os.environ.get("RANK", 0)) == 0:
         (folder.parent / "losses.json").write_text(json.dumps([found.losses, found.norms, found.languages]))
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+    leave()
 
 
 # what it minimises
