@@ -26,6 +26,7 @@ from close import FLOAT32, FLOAT64, OTHER, largest
 from microtome.core.errors import ConfigError, DataError, ModelError, RecordError
 from microtome.training import checkpoints as on_disk
 from microtome.training.architectures import fuxi, initialised, llama, qwen
+from microtome.training.cross_entropy import token_losses
 from microtome.training.packing import NO_TARGET, Counted, Document, Rows, packing, positions, targets
 from microtome.training.pretraining import pretrain
 from microtome.training.pretraining_recipe import (
@@ -37,7 +38,6 @@ from microtome.training.pretraining_recipe import (
     spike_start,
     tokens_at,
 )
-from microtome.training.pretraining_session import token_losses
 from microtome.training.processes import leave
 from microtome.training.throughput import measured_peak, model_flops
 
@@ -138,6 +138,24 @@ def test_the_z_loss_is_the_squared_log_of_the_denominator():
     z = [math.log(math.e + math.e**2 + math.e**3), math.log(3), 0]
     assert found.log_z.tolist() == pytest.approx(z, abs=FLOAT32)
     assert found.cross_entropy.tolist() == pytest.approx([z[0] - 3, z[1], 0], abs=FLOAT32)
+
+
+def test_the_gradient_written_down_is_that_of_the_softmax(monkeypatch):
+    monkeypatch.setattr("microtome.training.cross_entropy._PIECE", 5 * 11)  # several pieces, the last one short
+    draw = torch.Generator().manual_seed(0)
+    logits = (3 * torch.randn(4, 3, 11, generator=draw, dtype=torch.float64)).requires_grad_()
+    aim = torch.randint(0, 11, (4, 3), generator=draw)
+    aim[0, 1] = aim[3] = NO_TARGET
+    assert torch.autograd.gradcheck(lambda x: tuple(token_losses(x, aim)), logits)
+    flat = logits.flatten(0, 1)
+    plain = torch.nn.functional.cross_entropy(flat, aim.flatten(), reduction="none", ignore_index=NO_TARGET)
+    found = token_losses(logits, aim)
+    assert largest(found.cross_entropy, plain) < FLOAT64
+    assert largest(found.log_z, flat.logsumexp(1) * (aim.flatten() != NO_TARGET)) < FLOAT64
+    rough = logits.detach().bfloat16().requires_grad_()
+    token_losses(rough, aim).cross_entropy.sum().backward()
+    (slope,) = torch.autograd.grad(plain.sum(), logits)
+    assert rough.grad.dtype == torch.bfloat16 and largest(rough.grad.double(), slope) < 0.02
 
 
 @pytest.mark.parametrize("z_loss", [0.0, 0.1])

@@ -41,11 +41,12 @@ from microtome.training.checkpoints import (
     refuse_other,
     write,
 )
+from microtome.training.cross_entropy import token_losses
 from microtome.training.packing import NO_TARGET, Rows, positions, targets
 from microtome.training.pretraining_recipe import Checkpoints, Recipe, fingerprint
 from microtome.training.throughput import model_flops
 
-__all__ = ["Journal", "Session", "Stream", "TokenLosses", "Update", "own_draws", "token_losses"]
+__all__ = ["Journal", "Session", "Stream", "Update", "own_draws"]
 
 _log = logging.getLogger(__name__)
 _VOLATILE = ("architectures", "dtype", "transformers_version", "_name_or_path")
@@ -59,18 +60,6 @@ class Stream(Protocol):
 
     def state(self) -> Any:
         """Return, as JSON holds it, where the stream stands: after the last batch it gave."""
-
-
-class TokenLosses(NamedTuple):
-    """What a batch costs, token by token.
-
-    Attributes:
-        cross_entropy: of each place; 0 where there is no target.
-        log_z: logarithm of the softmax's denominator at each place; 0 where there is no target.
-    """
-
-    cross_entropy: Float[Tensor, " places"]
-    log_z: Float[Tensor, " places"]
 
 
 @dataclass
@@ -97,19 +86,6 @@ class Update(NamedTuple):
     loss: float
     norm: float
     languages: dict[str, float]
-
-
-def token_losses(logits: Float[Tensor, "batch seq vocab"], wanted: Int[Tensor, "batch seq"]) -> TokenLosses:
-    """Return the cross-entropy at each place, and the logarithm of the softmax's denominator.
-
-    Args:
-        logits: of the model.
-        wanted: the token to predict at each place, `NO_TARGET` for none (`packing.targets`).
-    """
-    flat, aim = logits.flatten(0, 1).float(), wanted.flatten()
-    cross_entropy = nn.functional.cross_entropy(flat, aim, ignore_index=NO_TARGET, reduction="none")
-    chosen = flat.gather(1, aim.clamp(min=0)[:, None])[:, 0]  # cross-entropy is log Z minus this
-    return TokenLosses(cross_entropy, (cross_entropy + chosen) * (aim != NO_TARGET))
 
 
 class Session:

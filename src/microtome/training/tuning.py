@@ -16,28 +16,24 @@ random state is afterwards what it was.
 
 import copy
 import math
-import random
-import tempfile
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from microtome.core.errors import DataError, ModelError
 from microtome.core.seeds import derive
 from microtome.models.model import Model
+from microtome.training.trl_settings import IGNORED, QUIET, on_one_device, one_word_tokenizer, undisturbed, unmasked
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast, Trainer, TrainingArguments
+    from transformers import Trainer
 
 __all__ = ["Preference", "blended", "fine_tuned", "preferred"]
 
-_IGNORED = -100
 _RATE = 0.03
 
 Watch = Callable[[int, float], None]
@@ -86,18 +82,18 @@ def fine_tuned(
         >>> tuned = fine_tuned(model, [model.tokenizer(t)["input_ids"] for t in texts], steps=60, seed=0)
     """
     settings = _settings(model, steps, lr, batch, seed, watch)
-    data = [{"input_ids": list(row), "labels": [_IGNORED, *row[1:]]} for row in rows if len(row) > 1]
+    data = [{"input_ids": list(row), "labels": [IGNORED, *row[1:]]} for row in rows if len(row) > 1]
     if not data:
         raise DataError(f"Fine-tuning on {len(rows)} rows was asked for, found none of two tokens or more; give texts.")
-    with _undisturbed(model) as folder:
+    with undisturbed(model.name, model.device), TemporaryDirectory() as folder:
         from datasets import Dataset
         from trl import SFTConfig, SFTTrainer
 
         trainer = SFTTrainer(
             _trainable(model),
-            _on_one_device(SFTConfig(folder, dataset_kwargs={"skip_prepare_dataset": True}, **settings)),
+            on_one_device(SFTConfig(folder, dataset_kwargs={"skip_prepare_dataset": True}, **settings)),
             train_dataset=Dataset.from_list(data),
-            processing_class=_one_word_tokenizer(),
+            processing_class=one_word_tokenizer(),
         )
         return _outcome(model, trainer, watch)
 
@@ -135,7 +131,7 @@ def preferred(
     """
     settings = _settings(model, steps, lr, batch, seed, watch)
     _check_pairs(pairs, beta)
-    with _undisturbed(model) as folder:
+    with undisturbed(model.name, model.device), TemporaryDirectory() as folder:
         from datasets import Dataset
         from trl import DPOConfig, DPOTrainer
 
@@ -148,9 +144,9 @@ def preferred(
         trainer = OfTokens(
             _trainable(model),
             _trainable(model).requires_grad_(False),
-            _on_one_device(DPOConfig(folder, beta=beta, **settings)),
+            on_one_device(DPOConfig(folder, beta=beta, **settings)),
             train_dataset=Dataset.from_list([_columns(p) for p in pairs]),
-            processing_class=_one_word_tokenizer(),
+            processing_class=one_word_tokenizer(),
         )
         return _outcome(model, trainer, watch)
 
@@ -203,22 +199,14 @@ def _settings(
         "max_steps": steps,
         "per_device_train_batch_size": batch,
         "learning_rate": rate,
-        "lr_scheduler_type": "cosine",
         "warmup_steps": steps // 10,
         "seed": derive(seed, "tuning") % 2**32,
-        "max_length": None,
-        "router_aux_loss_coef": 0.0,
         "bf16": False,
         "gradient_checkpointing": False,
         "use_cpu": model.device.type == "cpu",
-        "dataloader_pin_memory": False,
         "logging_strategy": "no" if watch is None else "steps",
-        "logging_steps": 1,
-        "logging_nan_inf_filter": False,
-        "log_level": "error",
-        "report_to": "none",
         "save_strategy": "no",
-        "disable_tqdm": True,
+        **QUIET,
     }
 
 
@@ -252,34 +240,6 @@ def _without_dropout(module: nn.Module, _: tuple) -> None:
         part.eval()
 
 
-def _unmasked(collate: Callable[[list], dict[str, Tensor]]) -> Callable[[list], dict[str, Tensor]]:
-    """Let padding be seen: it is on the right, where causal attention does not look.
-
-    Masked out, it leaves rows of attention with nothing to look at (a sliding window), and their gradient is NaN.
-    """
-
-    def collated(rows: list) -> dict[str, Tensor]:
-        made = collate(rows)
-        return {**made, "attention_mask": torch.ones_like(made["attention_mask"])}
-
-    return collated
-
-
-def _on_one_device(settings: "TrainingArguments") -> "TrainingArguments":
-    """Keep the trainer from spreading the model over all GPUs that it sees."""
-    settings._n_gpu = min(settings.n_gpu, 1)
-    return settings
-
-
-def _one_word_tokenizer() -> "PreTrainedTokenizerFast":
-    """Return what the trainers insist on: of a tokenizer only the padding is used, any id will do."""
-    from tokenizers import Tokenizer, models
-    from transformers import PreTrainedTokenizerFast
-
-    core = Tokenizer(models.WordLevel({"<pad>": 0}, unk_token="<pad>"))
-    return PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", eos_token="<pad>")
-
-
 def _outcome(model: Model, trainer: "Trainer", watch: Watch | None) -> Model:
     """Train, and return a copy of the model with the weights found (the trainer's copy has other things changed)."""
     from transformers import PrinterCallback, TrainerCallback
@@ -289,7 +249,7 @@ def _outcome(model: Model, trainer: "Trainer", watch: Watch | None) -> Model:
             if watch is not None and "loss" in logs:
                 watch(state.global_step, logs["loss"])
 
-    trainer.data_collator = _unmasked(trainer.data_collator)
+    trainer.data_collator = unmasked(trainer.data_collator)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Watching)
     trainer.train()
@@ -307,29 +267,3 @@ def _with_weights(model: Model, weights: Mapping[str, Tensor]) -> Model:
     for name, parameter in module.named_parameters():
         parameter.copy_(weights[name])
     return replace(model, module=module.eval())
-
-
-@contextmanager
-def _undisturbed(model: Model) -> Iterator[str]:
-    """Give a folder to work in; afterwards it is gone and all that trainers set for the whole process is put back."""
-    try:
-        import trl  # noqa: F401
-    except ImportError as error:
-        raise ModelError(
-            f"Tuning '{model.name}' was asked for, found no TRL ({error}); install it: pip install 'microtome[train]'."
-        ) from None
-    from huggingface_hub import constants
-    from transformers.utils import logging
-
-    with ExitStack() as stack:
-        stack.callback(random.setstate, random.getstate())
-        stack.callback(np.random.set_state, np.random.get_state())
-        stack.enter_context(torch.random.fork_rng([model.device] if model.device.type == "cuda" else []))
-        stack.callback(logging.set_verbosity, logging.get_verbosity())
-        stack.callback(setattr, constants, "HF_HUB_DISABLE_TELEMETRY", constants.HF_HUB_DISABLE_TELEMETRY)
-        constants.HF_HUB_DISABLE_TELEMETRY = True
-        stack.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("ignore", FutureWarning)  # of TRL to transformers: what it will have to rename
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
-        yield stack.enter_context(tempfile.TemporaryDirectory())

@@ -1,0 +1,239 @@
+"""The corpus of a build: read, filtered, scrubbed and decontaminated in one pass; then without duplicates; then split.
+
+    filter   documents/<language>.parquet    what the chain of filters kept
+    dedup    train/<language>.parquet        without exact and near-duplicates
+             test/<language>.parquet         a share of them, chosen by a hash of each, that is never trained on
+
+Both are flat in memory: documents stream, and what near-duplicates are found by lies on disk. A killed `dedup` goes on
+with the language it was at, and within it with the signatures it had.
+"""
+
+import hashlib
+import sysconfig
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain as chained
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from microtome.core.errors import DataError, did_you_mean
+from microtome.data.corpus import (
+    Chain,
+    Decontaminate,
+    Document,
+    Scrub,
+    default_filters,
+    find_filter,
+    read_corpus,
+    read_source,
+    sample_documents,
+)
+from microtome.data.corpus.filters.flagged_words import FlaggedWords
+from microtome.data.corpus.filters.perplexity import Perplexity
+from microtome.data.corpus.sampling import priority
+from microtome.data.dedup import MinHash, SignatureStore, multi_turn, recall, write_signatures
+from microtome.training.build.artefacts import remove
+from microtome.training.build.recipe import SAMPLE, Corpus
+from microtome.training.build.texts import Texts, TextsWriter, languages_in
+
+__all__ = ["deduplicated", "filtered", "fingerprint", "source_documents"]
+
+_REFERENCE = 20_000  # documents of a language that its character model is fitted on and calibrated with
+_EDGE = 1 << 20  # bytes at either end of a file that stand for it
+_SAMPLED = 4000
+_EVERY = 5000
+
+Told = Callable[[str, float], None]
+"""Takes what is done, and the share of the stage, where it is known (else 0)."""
+
+
+def source_documents(plan: Corpus, seed: int, chain: Chain | None = None) -> Iterator[Document]:
+    """Return the documents of a corpus as its recipe names them, before any filter.
+
+    Args:
+        plan: the recipe's.
+        seed: of the sample's draw.
+        chain: counts what cannot be read.
+
+    Raises:
+        DataError: no such corpus or language.
+    """
+    counts = chain.counts if chain else None
+    if plan.path == SAMPLE:
+        from microtome.data import phrasebook
+
+        wanted = plan.languages or phrasebook.LANGUAGES
+        size = plan.documents or _SAMPLED
+        text = chained.from_iterable(phrasebook.documents(name, size, seed=seed) for name in wanted)
+    else:
+        errors = {"errors": "drop", "counts": counts} if counts else {}
+        text = _wanted(read_corpus(plan.path, **errors), plan)
+    home = plan.code_path or sysconfig.get_path("stdlib")
+    code = (_first(read_source(home, name, counts=counts), plan.documents) for name in plan.code)
+    return chained(text, *code)
+
+
+def _wanted(documents: Iterable[Document], plan: Corpus) -> Iterator[Document]:
+    """Yield the documents in languages asked for; one of which there is none is an error."""
+    taken: dict[str, int] = {}
+    for document in documents:
+        if plan.languages and document.language not in plan.languages:
+            taken.setdefault(document.language, 0)
+            continue
+        taken[document.language] = taken.get(document.language, 0) + 1
+        if not plan.documents or taken[document.language] <= plan.documents:
+            yield document
+    absent = [name for name in plan.languages if not taken.get(name)]
+    if absent:
+        found = ", ".join(sorted(taken)) or "none"
+        raise DataError(
+            f"Language '{absent[0]}' was asked for of '{plan.path}', which has {found}; leave it out or add its texts."
+            f"{did_you_mean(absent[0], taken)}"
+        )
+
+
+def _first(documents: Iterable[Document], count: int) -> Iterator[Document]:
+    return islice(documents, count or None)
+
+
+def fingerprint(plan: Corpus) -> list[str]:
+    """Return what tells the files of a corpus from others: names, sizes, and a digest of both ends of each."""
+    paths = [p for p in (plan.path, plan.code_path, plan.flagged, *plan.evaluation) if p and p != SAMPLE]
+    found = []
+    for path in map(Path, paths):
+        files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+        found += [f"{file.name}:{file.stat().st_size}:{_ends(file)}" for file in files if file.is_file()]
+    return found
+
+
+def _ends(file: Path) -> str:
+    with file.open("rb") as opened:
+        digest = hashlib.blake2b(opened.read(_EDGE), digest_size=8)
+        opened.seek(max(0, file.stat().st_size - _EDGE))
+        digest.update(opened.read(_EDGE))
+    return digest.hexdigest()
+
+
+def filtered(plan: Corpus, seed: int, folder: Path, told: Told) -> dict[str, Any]:
+    """Write what the filters keep; return the account of what became of every document.
+
+    Args:
+        plan: the recipe's.
+        seed: of samples.
+        folder: of the stage.
+        told: takes how far it is.
+
+    Raises:
+        DataError: a corpus, language or filter that is not there, or a language of which nothing is kept.
+    """
+    chain = Chain(_filters(plan, seed), scrub=Scrub() if plan.scrub else None, seed=seed)
+    with TextsWriter(folder / "documents") as writer:
+        for number, document in enumerate(chain(source_documents(plan, seed, chain))):
+            writer.add(document)
+            if number % _EVERY == 0:
+                told(f"{number:,} documents kept", 0.0)
+    report = chain.report()
+    _refuse_empty(report)
+    return {"account": report, "examples": chain.counts.examples()}
+
+
+def _filters(plan: Corpus, seed: int) -> list[Callable[[Document], str | None]]:
+    """Return the filters of a recipe in order: evaluation text first, so that it is counted as such."""
+    chosen: list[Callable[[Document], str | None]] = []
+    if plan.evaluation:
+        sets = {Path(path).name: (d.text for d in read_corpus(path)) for path in plan.evaluation}
+        chosen.append(Decontaminate.against(sets))
+    for name in plan.filters:
+        chosen += default_filters() if name == "default" else [find_filter(name)()]
+    if plan.flagged:
+        chosen.append(FlaggedWords(_word_lists(Path(plan.flagged))))
+    if plan.perplexity:
+        reference = sample_documents(source_documents(plan, seed), _REFERENCE, seed=seed)
+        chosen.append(Perplexity.fit(reference, quantile=plan.perplexity))
+    return chosen
+
+
+def _word_lists(folder: Path) -> dict[str, list[str]]:
+    """Return the lists in a folder of <language>.txt, one word or phrase a line."""
+    files = sorted(folder.glob("*.txt")) if folder.is_dir() else []
+    if not files:
+        raise DataError(f"Flagged words were to be read from '{folder}', found no <language>.txt there; give a folder.")
+    return {file.stem: [w for w in file.read_text(encoding="utf-8").splitlines() if w.strip()] for file in files}
+
+
+def _refuse_empty(report: list[dict[str, Any]]) -> None:
+    """Refuse a corpus one of whose languages the filters left nothing of."""
+    read = {row["language"] for row in report if row["outcome"] == "read"}
+    kept = {row["language"] for row in report if row["outcome"] == "kept" and row["documents"]}
+    for language in sorted(read - kept):
+        rows = [r for r in report if r["language"] == language and r["outcome"] == "dropped"]
+        worst = max(rows, key=lambda row: row["documents"])
+        total = sum(row["documents"] for row in rows)
+        raise DataError(
+            f"Of language '{language}' no document was kept: {total:,} were dropped, most ({worst['documents']:,}) as "
+            f"'{worst['reason']}'; change the filters or leave the language out."
+        )
+
+
+def deduplicated(plan: Corpus, seed: int, source: Path, folder: Path, told: Told) -> dict[str, Any]:
+    """Write documents without duplicates, in two parts; return how many there were of each language.
+
+    Args:
+        plan: the recipe's.
+        seed: of the parts.
+        source: the folder of the filtered documents.
+        folder: of the stage; languages that are done in it are not done again.
+        told: takes how far it is.
+
+    Raises:
+        DataError: a language with too little text to be divided.
+    """
+    languages = languages_in(source / "documents")
+    rows = []
+    for number, (language, texts) in enumerate(languages.items()):
+        told(language, number / len(languages))
+        rows.append(_one_language(plan, seed, language, texts, folder))
+    remove(folder / "signatures")
+    remove(folder / "turns")
+    found = float(recall(plan.similar)) if plan.similar else None
+    return {"languages": rows, "expected_recall": found}
+
+
+def _one_language(plan: Corpus, seed: int, language: str, texts: Texts, folder: Path) -> dict[str, Any]:
+    store = write_signatures(texts, folder / "signatures" / language, MinHash())
+    exact = store.exact().kept
+    near = _near(plan, seed, store, texts, folder / "turns" / language) if plan.similar else np.arange(len(texts))
+    kept = set(np.intersect1d(exact, near).tolist())
+    counts = {"train": 0, "test": 0}
+    with TextsWriter(folder / "train") as train, TextsWriter(folder / "test") as test:
+        for number, document in enumerate(texts.documents()):
+            if number not in kept:
+                continue
+            part = "test" if priority(seed, document.key) < plan.test else "train"
+            counts[part] += 1
+            (test if part == "test" else train).add(document)
+    if not counts["train"] or (plan.test and not counts["test"]):
+        raise DataError(
+            f"Language '{language}' has {len(kept)} documents after deduplication, too few for {plan.test:.2%} of them "
+            "to be held out; give it more text, raise corpus.test or leave the language out."
+        )
+    exactly, nearly = len(texts) - len(exact), len(np.setdiff1d(exact, near))
+    return {"language": language, "documents": len(texts), "exact": exactly, "near": nearly, **counts}
+
+
+def _near(plan: Corpus, seed: int, store: SignatureStore, texts: Texts, folder: Path) -> np.ndarray:
+    """Return the numbers of the texts that are nobody's near-duplicate, or the first of their kind."""
+    if plan.turns and len(texts) > plan.turns:
+        return multi_turn(store, folder, chunk=max(1, plan.turns // 8), seed=seed, stop="left").kept
+    return store.near(texts, verify=plan.similar).kept
+
+
+def corpus_sizes(folder: Path) -> Mapping[str, int]:
+    """Return how many documents each language has to train on.
+
+    Args:
+        folder: of the `dedup` stage.
+    """
+    return {name: len(texts) for name, texts in languages_in(folder / "train").items()}
