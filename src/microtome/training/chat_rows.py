@@ -4,6 +4,7 @@
     answers   the tokens inside the template's generation blocks: what the assistant says and what ends it
     labels    ids at answers, -100 elsewhere: no loss is taken at what users, the system or the template say
 
+White space at the ends of messages is left out: tokenizers would join it to the template's own, which is no answer.
 A row that is longer than allowed loses its end, and is left out if no answer is left. So is one whose text has a
 special token written out in it, which the tokenizer would take for the token itself and so for another turn. Both are
 counted, nothing else is changed.
@@ -106,7 +107,7 @@ def encode(model: Model, messages: Sequence[Message], *, begin_answer: bool = Fa
     tokenizer = model.tokenizer
     marked = _GENERATION.search(tokenizer.chat_template) is not None
     found = tokenizer.apply_chat_template(
-        [{"role": role, "content": content} for role, content in messages],
+        [{"role": role, "content": content.strip()} for role, content in messages],
         add_generation_prompt=begin_answer,
         return_dict=True,
         return_assistant_tokens_mask=marked,

@@ -120,8 +120,8 @@ def tune(
     Raises:
         ModelError: `out`, or its work folder, is of something else; training diverged; TRL is not installed.
     """
-    told = {"settings": asdict(asked), "counts": rows.counts, "weights": weights_digest(model.module)}
-    key = content_key(**told, rows=rows.digest, dtype=str(model.dtype), template=model.tokenizer.chat_template)
+    settings = {name: value for name, value in asdict(asked).items() if name != "save_every"}  # changes nothing
+    key = content_key(settings=settings, rows=rows.digest, weights=weights_digest(model.module), type=str(model.dtype))
     work = work_folder(out)
     if out.exists():
         found = finished(out, key)

@@ -40,4 +40,5 @@ def main(
     leave()
 
 
-typer.run(main)
+if __name__ == "__main__":
+    typer.run(main)

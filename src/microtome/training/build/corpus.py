@@ -10,15 +10,16 @@ with the language it was at, and within it with the signatures it had.
 
 import hashlib
 import sysconfig
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain as chained
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from microtome.core.errors import DataError, did_you_mean
+from microtome.data import phrasebook
 from microtome.data.corpus import (
     Chain,
     Decontaminate,
@@ -38,7 +39,7 @@ from microtome.training.build.artefacts import remove
 from microtome.training.build.recipe import SAMPLE, Corpus
 from microtome.training.build.texts import Texts, TextsWriter, languages_in
 
-__all__ = ["deduplicated", "filtered", "fingerprint", "source_documents"]
+__all__ = ["Told", "deduplicated", "file_digests", "filtered", "fingerprint", "source_documents"]
 
 _REFERENCE = 20_000  # documents of a language that its character model is fitted on and calibrated with
 _EDGE = 1 << 20  # bytes at either end of a file that stand for it
@@ -62,8 +63,6 @@ def source_documents(plan: Corpus, seed: int, chain: Chain | None = None) -> Ite
     """
     counts = chain.counts if chain else None
     if plan.path == SAMPLE:
-        from microtome.data import phrasebook
-
         wanted = plan.languages or phrasebook.LANGUAGES
         size = plan.documents or _SAMPLED
         text = chained.from_iterable(phrasebook.documents(name, size, seed=seed) for name in wanted)
@@ -71,36 +70,53 @@ def source_documents(plan: Corpus, seed: int, chain: Chain | None = None) -> Ite
         errors = {"errors": "drop", "counts": counts} if counts else {}
         text = _wanted(read_corpus(plan.path, **errors), plan)
     home = plan.code_path or sysconfig.get_path("stdlib")
-    code = (_first(read_source(home, name, counts=counts), plan.documents) for name in plan.code)
-    return chained(text, *code)
+    code = chained.from_iterable(read_source(home, name, counts=counts) for name in plan.code)
+    return chained(_limited(text, plan), _limited(code, plan))
 
 
 def _wanted(documents: Iterable[Document], plan: Corpus) -> Iterator[Document]:
     """Yield the documents in languages asked for; one of which there is none is an error."""
-    taken: dict[str, int] = {}
+    seen: Counter[str] = Counter()
     for document in documents:
-        if plan.languages and document.language not in plan.languages:
-            taken.setdefault(document.language, 0)
-            continue
-        taken[document.language] = taken.get(document.language, 0) + 1
-        if not plan.documents or taken[document.language] <= plan.documents:
+        seen[document.language] += 1
+        if not plan.languages or document.language in plan.languages:
             yield document
-    absent = [name for name in plan.languages if not taken.get(name)]
+    absent = [name for name in plan.languages if name not in seen]
     if absent:
-        found = ", ".join(sorted(taken)) or "none"
         raise DataError(
-            f"Language '{absent[0]}' was asked for of '{plan.path}', which has {found}; leave it out or add its texts."
-            f"{did_you_mean(absent[0], taken)}"
+            f"Language '{absent[0]}' was asked for of '{plan.path}', which has {', '.join(sorted(seen)) or 'none'}; "
+            f"leave it out or add its texts.{did_you_mean(absent[0], seen)}"
         )
 
 
-def _first(documents: Iterable[Document], count: int) -> Iterator[Document]:
-    return islice(documents, count or None)
+def _limited(documents: Iterable[Document], plan: Corpus) -> Iterator[Document]:
+    """Yield the first documents of each language, as many as the recipe takes."""
+    taken: Counter[str] = Counter()
+    size: Counter[str] = Counter()
+    for document in documents:
+        name = document.language
+        if (plan.documents and taken[name] >= plan.documents) or (plan.bytes and size[name] >= plan.bytes):
+            continue
+        taken[name] += 1
+        size[name] += len(document.text.encode("utf-8", "replace"))
+        yield document
 
 
 def fingerprint(plan: Corpus) -> list[str]:
-    """Return what tells the files of a corpus from others: names, sizes, and a digest of both ends of each."""
-    paths = [p for p in (plan.path, plan.code_path, plan.flagged, *plan.evaluation) if p and p != SAMPLE]
+    """Return what tells the files that a corpus is made from from others.
+
+    Args:
+        plan: the recipe's.
+    """
+    return file_digests([p for p in (plan.path, plan.code_path, plan.flagged, *plan.evaluation) if p and p != SAMPLE])
+
+
+def file_digests(paths: Iterable[str]) -> list[str]:
+    """Return the name and size of every file, and a digest of both its ends; nothing of what is not on this disk.
+
+    Args:
+        paths: files, folders of them, or `hf:NAME`.
+    """
     found = []
     for path in map(Path, paths):
         files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
@@ -205,22 +221,29 @@ def _one_language(plan: Corpus, seed: int, language: str, texts: Texts, folder: 
     store = write_signatures(texts, folder / "signatures" / language, MinHash())
     exact = store.exact().kept
     near = _near(plan, seed, store, texts, folder / "turns" / language) if plan.similar else np.arange(len(texts))
-    kept = set(np.intersect1d(exact, near).tolist())
-    counts = {"train": 0, "test": 0}
+    kept = np.intersect1d(exact, near)
+    held = _held_out(texts, kept, plan.test, seed)
+    if not len(kept) - len(held):
+        raise DataError(
+            f"Language '{language}' has {len(kept)} documents after deduplication, too few to hold {plan.test:.2%} of "
+            "them out; give it more text, or leave the language out."
+        )
+    wanted = dict.fromkeys(kept.tolist(), "train") | dict.fromkeys(held.tolist(), "test")
     with TextsWriter(folder / "train") as train, TextsWriter(folder / "test") as test:
         for number, document in enumerate(texts.documents()):
-            if number not in kept:
-                continue
-            part = "test" if priority(seed, document.key) < plan.test else "train"
-            counts[part] += 1
-            (test if part == "test" else train).add(document)
-    if not counts["train"] or (plan.test and not counts["test"]):
-        raise DataError(
-            f"Language '{language}' has {len(kept)} documents after deduplication, too few for {plan.test:.2%} of them "
-            "to be held out; give it more text, raise corpus.test or leave the language out."
-        )
+            if number in wanted:
+                (test if wanted[number] == "test" else train).add(document)
+    counts = {"train": len(kept) - len(held), "test": len(held)}
     exactly, nearly = len(texts) - len(exact), len(np.setdiff1d(exact, near))
     return {"language": language, "documents": len(texts), "exact": exactly, "near": nearly, **counts}
+
+
+def _held_out(texts: Texts, kept: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Return the numbers of a share of the texts, at least one: those of least priority."""
+    if not share:
+        return kept[:0]
+    drawn = np.array([priority(seed, document.key) for document in texts.documents()])[kept]
+    return kept[np.argsort(drawn, kind="stable")[: max(1, round(share * len(kept)))]]
 
 
 def _near(plan: Corpus, seed: int, store: SignatureStore, texts: Texts, folder: Path) -> np.ndarray:
@@ -228,12 +251,3 @@ def _near(plan: Corpus, seed: int, store: SignatureStore, texts: Texts, folder: 
     if plan.turns and len(texts) > plan.turns:
         return multi_turn(store, folder, chunk=max(1, plan.turns // 8), seed=seed, stop="left").kept
     return store.near(texts, verify=plan.similar).kept
-
-
-def corpus_sizes(folder: Path) -> Mapping[str, int]:
-    """Return how many documents each language has to train on.
-
-    Args:
-        folder: of the `dedup` stage.
-    """
-    return {name: len(texts) for name, texts in languages_in(folder / "train").items()}

@@ -15,22 +15,24 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from transformers import AutoTokenizer, PreTrainedConfig
 
 from microtome.core.errors import ConfigError
 from microtome.core.files import replace_with
+from microtome.core.seeds import derive
 from microtome.data.mixing import Mix, Sampler, mix
 from microtome.training import architectures, checkpoints
 from microtome.training.build.artefacts import Artefact
 from microtome.training.build.corpus import Told
 from microtome.training.build.recipe import Architecture, BuildRecipe, Mixing, Pretraining
 from microtome.training.build.tokens import TokenFiles
-from microtome.training.packing import Document, Drawn, packing
+from microtome.training.packing import Document, Drawn, Rows, packing
 from microtome.training.pretraining import Pretrained, pretrain
 from microtome.training.pretraining_recipe import Checkpoints, Recipe, checkpoint_steps, tokens_at
 from microtome.training.processes import rank
 
-__all__ = ["architecture", "pretrained", "shares", "updates"]
+__all__ = ["architecture", "measured_speed", "pretrained", "shares", "updates"]
 
 
 def architecture(plan: Architecture, vocabulary: int, bos: int | None = 0, eos: int | None = 1) -> PreTrainedConfig:
@@ -111,7 +113,9 @@ def _steps(plan: Pretraining) -> tuple[int, tuple[tuple[int, int], ...]]:
     return step, tuple(growth)
 
 
-def pretrained(recipe: BuildRecipe, tokens: Artefact, tokenizer: Artefact, folder: Path, told: Told) -> dict[str, Any]:
+def pretrained(
+    recipe: BuildRecipe, tokens: Artefact, tokenizer: Artefact, folder: Path, told: Told, *, sharded: bool = False
+) -> dict[str, Any]:
     """Train the model of a recipe; a killed run goes on from its newest checkpoint.
 
     Args:
@@ -120,6 +124,7 @@ def pretrained(recipe: BuildRecipe, tokens: Artefact, tokenizer: Artefact, folde
         tokenizer: the `tokenizer` stage.
         folder: of the stage.
         told: takes how far it is.
+        sharded: divide the model among the processes.
 
     Raises:
         ConfigError: rows that do not make up an update.
@@ -134,21 +139,22 @@ def pretrained(recipe: BuildRecipe, tokens: Artefact, tokenizer: Artefact, folde
     files = TokenFiles(tokens.path, len(cutter))
     mixed = shares(recipe.mixing, files.tokens, plan.tokens)
     config = architecture(recipe.model, len(cutter), cutter.bos_token_id, cutter.eos_token_id)
-    module = architectures.initialised(config, recipe.seed)
+    seed = derive(recipe.seed, "replicate", plan.replicate) if plan.replicate else recipe.seed
+    module = architectures.initialised(config, seed)
 
     def sampler(state: Mapping[str, int] | None) -> Sampler:
-        made = Sampler(files.documents, mixed.by_items(files.documents), seed=recipe.seed)
+        made = Sampler(files.documents, mixed.by_items(files.documents), seed=seed)
         if state is not None:
             made.load(state)
         return made
 
     source = lambda state: Drawn(sampler(state), lambda i: Document(files.ids(i.language, i.index), i.language))  # noqa: E731
     batches = packing(source, seq=context, batch=plan.rows, bos=cutter.bos_token_id, eos=cutter.eos_token_id)
-    loop = updates(plan, recipe.seed)
+    loop = updates(plan, seed)
     found = pretrain(
-        module, batches, loop, run=f"{tokens.key} {tokenizer.key} seed {recipe.seed}", folder=folder / "checkpoints",
+        module, batches, loop, run=f"{tokens.key} {tokenizer.key} seed {seed}", folder=folder / "checkpoints",
         checkpoints=Checkpoints(every=plan.save_every, evenly=plan.checkpoints, resumable=1),
-        progress=lambda done, total, line: told(line, done / total),
+        progress=lambda done, total, line: told(line, done / total), sharded=sharded,
     )  # fmt: skip
     if rank():
         return {}
@@ -170,6 +176,36 @@ def pretrained(recipe: BuildRecipe, tokens: Artefact, tokenizer: Artefact, folde
         "realised": [row._asdict() for row in sampler(drawn).report()],
         "checkpoints": checkpoints.checkpoints_in(folder / "checkpoints"),
     }
+
+
+def measured_speed(recipe: BuildRecipe, updates: int = 3) -> float:
+    """Return how many tokens a second this machine trains on: the best of a few updates on random tokens.
+
+    Args:
+        recipe: the whole; of its corpus nothing is read.
+        updates: taken.
+    """
+    plan, context = recipe.pretrain, recipe.model.context
+    module = architectures.initialised(architecture(recipe.model, recipe.tokenizer.size), recipe.seed)
+    draw = torch.Generator().manual_seed(recipe.seed)
+
+    class Random:
+        def __next__(self) -> Rows:
+            return Rows(torch.randint(0, recipe.tokenizer.size, (plan.rows, context), generator=draw))
+
+        def state(self) -> int:
+            return 0
+
+    speeds = []
+    for _ in range(updates):
+        found = pretrain(module, lambda _: Random(), _loop(plan), peak_flops=1.0)
+        speeds.append(found.tokens / found.seconds)
+    return max(speeds)
+
+
+def _loop(plan: Pretraining) -> Recipe:
+    """Return the loop's recipe of one update."""
+    return Recipe(1, plan.batch_tokens, warm_up=1, bf16=plan.bf16, z_loss=plan.z_loss)
 
 
 def _thin(folder: Path, plan: Pretraining, steps: int) -> None:

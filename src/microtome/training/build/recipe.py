@@ -1,6 +1,7 @@
 """The recipe of a language model, from raw text to a tuned one: one TOML file, every number in it, hashed.
 
     quick            the embedded sample and the standard library's source, half a million parameters, minutes
+    small            the same corpora as laptop, a million parameters: for comparisons that need several models
     laptop           twelve languages of a corpus folder, five million parameters, an hour
     fuxitranyu-8b    FuxiTranyu-8B as published (arXiv 2408.06273, section 3 and appendix A); what the report leaves
                      unsaid is marked in the file
@@ -33,7 +34,7 @@ __all__ = [
 SAMPLE = "sample"
 """A corpus that comes with the package: `data.phrasebook`."""
 
-PRESETS = ("quick", "laptop", "fuxitranyu-8b")
+PRESETS = ("quick", "small", "laptop", "fuxitranyu-8b")
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Corpus:
         path: a folder, a file, `hf:NAME`, or `sample`.
         languages: which of its languages; empty for all.
         documents: most of each language, the first ones; 0 for all. (Of the sample, which is endless: how many.)
+        bytes: of each language, to the document that reaches them; 0 for all.
         code: programming languages read as well.
         code_path: folder of their files; empty for the standard library.
         filters: names of filters; `default` stands for those that need no fitting.
@@ -59,6 +61,7 @@ class Corpus:
     path: str = SAMPLE
     languages: tuple[str, ...] = ()
     documents: int = 0
+    bytes: int = 0
     code: tuple[str, ...] = ()
     code_path: str = ""
     filters: tuple[str, ...] = ("default",)
@@ -151,6 +154,7 @@ class Pretraining:
         bf16: multiply in bfloat16.
         checkpoints: evenly spaced, kept for the analysis over training; the paper released 58.
         save_every: updates from one resumable checkpoint to the next.
+        replicate: which of several models of one recipe; each has weights and an order of its own.
     """
 
     tokens: int = 4_000_000
@@ -168,6 +172,7 @@ class Pretraining:
     bf16: bool = True
     checkpoints: int = 4
     save_every: int = 200
+    replicate: int = 0
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,13 @@ filter -> dedup -> tokenizer -> tokens -> pretrain -> sft -> dpo
 """
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from microtome.core.errors import ConfigError, did_you_mean
-from microtome.training.build import corpus, pretraining, tokens
+from microtome.training.build import chat, corpus, pretraining, tokens
 from microtome.training.build.artefacts import Artefact, Store
+from microtome.training.build.corpus import Told
 from microtome.training.build.recipe import BuildRecipe
 
 __all__ = ["STAGES", "build"]
@@ -48,69 +49,95 @@ def build(
     """
     if until not in STAGES:
         raise ConfigError(f"No stage '{until}' in a build; it has {', '.join(STAGES)}.{did_you_mean(until, STAGES)}")
-    store = store if isinstance(store, Store) else Store(store)
-    made: dict[str, Artefact] = {}
+    job = _Job(recipe, store if isinstance(store, Store) else Store(store), sharded)
     for stage in STAGES[: STAGES.index(until) + 1]:
 
         def told(line: str, share: float, stage: str = stage) -> None:
             if watch:
                 watch(stage, line, share)
 
-        found = _STEPS[stage](recipe, store, made, told)
+        found = _STEPS[stage](job, told)
         if found is not None:
-            made[stage] = found
-    return made
+            job.made[stage] = found
+    return job.made
 
 
-def _filter(recipe: BuildRecipe, store: Store, made: dict[str, Artefact], told: corpus.Told) -> Artefact:
-    plan = recipe.corpus
-    about = asdict(plan) | {"seed": recipe.seed, "files": corpus.fingerprint(plan)}
+@dataclass(frozen=True)
+class _Job:
+    """A build that is going on: what is to be made, where, and what has been made by stage."""
+
+    recipe: BuildRecipe
+    store: Store
+    sharded: bool
+    made: dict[str, Artefact] = field(default_factory=dict)
+
+
+def _filter(job: _Job, told: Told) -> Artefact:
+    plan, seed = job.recipe.corpus, job.recipe.seed
+    about = asdict(plan) | {"seed": seed, "files": corpus.fingerprint(plan)}
     for name in ("similar", "turns", "test"):  # what comes after
         about.pop(name)
     for name in ("path", "code_path", "flagged", "evaluation"):  # the same files elsewhere are the same corpus
         if about["files"]:
             about.pop(name)
-    return store.make("filter", about, [], lambda folder: corpus.filtered(plan, recipe.seed, folder, told))
+    return job.store.make("filter", about, [], lambda folder: corpus.filtered(plan, seed, folder, told))
 
 
-def _dedup(recipe: BuildRecipe, store: Store, made: dict[str, Artefact], told: corpus.Told) -> Artefact:
-    plan, source = recipe.corpus, made["filter"]
-    about = {"similar": plan.similar, "turns": plan.turns, "test": plan.test, "seed": recipe.seed}
-    return store.make(
-        "dedup", about, [source], lambda folder: corpus.deduplicated(plan, recipe.seed, source.path, folder, told)
-    )
+def _dedup(job: _Job, told: Told) -> Artefact:
+    plan, seed, source = job.recipe.corpus, job.recipe.seed, job.made["filter"]
+    about = {"similar": plan.similar, "turns": plan.turns, "test": plan.test, "seed": seed}
+    fill = lambda folder: corpus.deduplicated(plan, seed, source.path, folder, told)  # noqa: E731
+    return job.store.make("dedup", about, [source], fill)
 
 
-def _tokenizer(recipe: BuildRecipe, store: Store, made: dict[str, Artefact], told: corpus.Told) -> Artefact:
-    source = made["dedup"]
-    about = asdict(recipe.tokenizer) | {"seed": recipe.seed}
-    return store.make(
-        "tokenizer", about, [source],
-        lambda folder: tokens.learnt(recipe.tokenizer, recipe.seed, source.path, folder, told),
-    )  # fmt: skip
+def _tokenizer(job: _Job, told: Told) -> Artefact:
+    plan, seed, source = job.recipe.tokenizer, job.recipe.seed, job.made["dedup"]
+    fill = lambda folder: tokens.learnt(plan, seed, source.path, folder, told)  # noqa: E731
+    return job.store.make("tokenizer", asdict(plan) | {"seed": seed}, [source], fill)
 
 
-def _tokens(recipe: BuildRecipe, store: Store, made: dict[str, Artefact], told: corpus.Told) -> Artefact:
-    source, cutter = made["dedup"], made["tokenizer"]
-    return store.make(
-        "tokens", {}, [source, cutter], lambda folder: tokens.tokenised(source.path, cutter.path, folder, told)
-    )
+def _tokens(job: _Job, told: Told) -> Artefact:
+    source, cutter = job.made["dedup"], job.made["tokenizer"]
+    fill = lambda folder: tokens.tokenised(source.path, cutter.path, folder, told)  # noqa: E731
+    return job.store.make("tokens", {}, [source, cutter], fill)
 
 
-def _pretrain(recipe: BuildRecipe, store: Store, made: dict[str, Artefact], told: corpus.Told) -> Artefact:
-    files, cutter = made["tokens"], made["tokenizer"]
-    about = {k: v for k, v in asdict(recipe).items() if k in ("model", "mixing", "pretrain", "seed")}
-    return store.make(
-        "pretrain", about, [files, cutter],
-        lambda folder: pretraining.pretrained(recipe, files, cutter, folder, told),
-        together=True,
-    )  # fmt: skip
+def _pretrain(job: _Job, told: Told) -> Artefact:
+    files, cutter = job.made["tokens"], job.made["tokenizer"]
+    about = {name: value for name, value in asdict(job.recipe).items() if name in _TRAINED}
+    fill = lambda folder: pretraining.pretrained(job.recipe, files, cutter, folder, told, sharded=job.sharded)  # noqa: E731
+    return job.store.make("pretrain", about, [files, cutter], fill, together=True)
 
 
-_STEPS: dict[str, Callable[[BuildRecipe, Store, dict[str, Artefact], corpus.Told], Artefact | None]] = {
+def _sft(job: _Job, told: Told) -> Artefact | None:
+    texts, base = job.made["dedup"], job.made["pretrain"]
+    if not job.recipe.sft.path:
+        return None
+    about = asdict(job.recipe.sft) | {"seed": job.recipe.seed, "files": _files(job.recipe.sft.path)}
+    fill = lambda folder: chat.tuned(job.recipe, texts.path, base.path, folder, told)  # noqa: E731
+    return job.store.make("sft", about, [texts, base], fill)
+
+
+def _dpo(job: _Job, told: Told) -> Artefact | None:
+    texts, base = job.made["dedup"], job.made.get("sft", job.made["pretrain"])
+    if not job.recipe.dpo.path:
+        return None
+    about = asdict(job.recipe.dpo) | {"seed": job.recipe.seed, "files": _files(job.recipe.dpo.path)}
+    fill = lambda folder: chat.aligned(job.recipe, texts.path, base.path, folder, told)  # noqa: E731
+    return job.store.make("dpo", about, [texts, base], fill)
+
+
+def _files(path: str) -> list[str]:
+    return [] if path == chat.OWN else corpus.file_digests([path])
+
+
+_TRAINED = ("model", "mixing", "pretrain", "seed")
+_STEPS: dict[str, Callable[[_Job, Told], Artefact | None]] = {
     "filter": _filter,
     "dedup": _dedup,
     "tokenizer": _tokenizer,
     "tokens": _tokens,
     "pretrain": _pretrain,
+    "sft": _sft,
+    "dpo": _dpo,
 }
