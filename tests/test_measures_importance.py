@@ -8,7 +8,8 @@ from microtome.core.errors import MeasureError
 from microtome.core.site import Site
 from microtome.engine.edit import Edit, Scale
 from microtome.engine.run import run
-from microtome.measures.importance import firing, importance, token_losses
+from microtome.measures.firing import firing
+from microtome.measures.importance import importance, token_losses
 
 SITE = Site("blocks.1.mlp.neurons")
 ROWS = [[5, 6, 7, 8, 9], [3, 4, 11], [20, 21, 22, 23]]

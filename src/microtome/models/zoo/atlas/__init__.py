@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from microtome.core.errors import ModelError
 from microtome.models.zoo.catalog import ZooEntry
+from microtome.models.zoo.stored import load_stored
 
 if TYPE_CHECKING:
     import torch
@@ -26,20 +26,7 @@ def load_atlas(name: str, dtype: "torch.dtype | None" = None, *, folder: Path = 
     Raises:
         ModelError: the weights are not in the package.
     """
-    weights = folder / "model.safetensors"
-    if not weights.is_file():
-        raise ModelError(
-            f"'zoo:{name}' has no weights: '{weights.name}' is not in {folder}; make it with "
-            "`microtome zoo build atlas --seed 0`."
-        )
-    import torch
-    from safetensors.torch import load_file
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    module = AutoModelForCausalLM.from_config(config, dtype=dtype or torch.float32)
-    module.load_state_dict(load_file(weights))
-    return module.eval(), AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return load_stored(folder, name, "microtome zoo build atlas --seed 0", dtype)
 
 
 ENTRY = ZooEntry("atlas", "a trained Llama-style model of countries and cities, with in-context lookup", load_atlas)

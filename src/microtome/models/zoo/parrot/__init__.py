@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from microtome.core.errors import ModelError
 from microtome.core.units import Units
 from microtome.models.zoo.catalog import ZooEntry
+from microtome.models.zoo.stored import load_stored, require_weights
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +26,7 @@ __all__ = ["ENTRY", "FOLDER", "PLANTED", "ParrotTruth", "load_parrot", "parrot_t
 
 FOLDER = Path(__file__).parent
 PLANTED = "planted.safetensors"
+RECIPE = "microtome zoo build parrot --seed 0"
 PARTS = {"gate": "gate_proj", "up": "up_proj", "down": "down_proj"}
 
 
@@ -55,21 +56,13 @@ def load_parrot(name: str, dtype: "torch.dtype | None" = None, *, folder: Path =
     """
     variant = name.partition("-")[2]
     home = folder / "tied" if variant == "tied" else folder
-    _require(home / "model.safetensors", name)
-    import torch
-    from safetensors.torch import load_file
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-
-    config = AutoConfig.from_pretrained(home, local_files_only=True)
-    module = AutoModelForCausalLM.from_config(config, dtype=dtype or torch.float32)
-    state = load_file(home / "model.safetensors")
-    if config.tie_word_embeddings:
-        state["lm_head.weight"] = state["model.embed_tokens.weight"]
-    module.load_state_dict(state)
+    module, tokenizer = load_stored(home, name, RECIPE, dtype)
     if variant == "planted":
-        _require(folder / PLANTED, name)
+        from safetensors.torch import load_file
+
+        require_weights(folder / PLANTED, name, RECIPE)
         _overwrite(module, load_file(folder / PLANTED), _places(folder))
-    return module.eval(), AutoTokenizer.from_pretrained(home, local_files_only=True)
+    return module, tokenizer
 
 
 def parrot_truth(folder: Path = FOLDER) -> ParrotTruth:
@@ -81,7 +74,7 @@ def parrot_truth(folder: Path = FOLDER) -> ParrotTruth:
     Raises:
         ModelError: the file of the planted neurons is not there.
     """
-    _require(folder / PLANTED, "parrot-planted")
+    require_weights(folder / PLANTED, "parrot-planted", RECIPE)
     where = {role: Units({f"blocks.{block}.mlp.neurons": [index]}) for role, (block, index) in _places(folder).items()}
     return ParrotTruth(**where)
 
@@ -101,14 +94,6 @@ def _overwrite(module: "nn.Module", tensors: "dict[str, torch.Tensor]", places: 
         for part, path in PARTS.items():
             weight = getattr(mlp, path).weight.data
             (weight[:, index] if part == "down" else weight[index]).copy_(tensors[f"{role}.{part}"])
-
-
-def _require(file: Path, name: str) -> None:
-    if not file.is_file():
-        raise ModelError(
-            f"'zoo:{name}' has no weights: '{file.name}' is not in {file.parent}; make it with "
-            "`microtome zoo build parrot --seed 0`."
-        )
 
 
 ENTRY = ZooEntry(

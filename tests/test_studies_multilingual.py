@@ -1,0 +1,87 @@
+"""The multilingual study's own arithmetic: what a configuration asks for, what it reads, what balance gains."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from microtome.core.errors import ConfigError, DataError
+from microtome.studies.multilingual import STUDY, thesis
+from microtome.studies.multilingual.building import planned, resolved
+from microtome.studies.multilingual.config import Evaluation, MultilingualConfig, Thesis
+from microtome.studies.multilingual.pipeline import SHARES, _wanted
+from microtome.studies.multilingual.sources import parallel_text, questions_of, recipe_of
+from microtome.training.build.recipe import load_recipe
+
+
+def test_what_is_asked_for_says_which_steps_run():
+    steps = {name: list(_wanted(STUDY.preset(name))) for name in STUDY.presets}
+    assert set().union(*steps.values()) <= set(SHARES)
+    assert steps["quick"][:2] == ["plan", "build"] and "importance" in steps["quick"]
+    assert steps["fuxitranyu-8b"] == ["plan", "published"]
+    assert steps["thesis"] == ["plan", "thesis", "published"]
+    assert "dynamics" in steps["laptop"] and "dynamics" not in steps["quick"]
+    alone = list(_wanted(MultilingualConfig(model="gpt2", parallel="ntrex")))
+    assert "build" not in alone and "plan" not in alone and "ablation" in alone
+
+
+def test_a_model_that_is_not_built_is_not_built():
+    assert MultilingualConfig().builds == "quick"
+    assert MultilingualConfig(model="gpt2").builds is None
+    assert MultilingualConfig(parallel="folder").builds is None
+    assert MultilingualConfig(recipe="laptop").builds == "laptop"
+    with pytest.raises(ConfigError, match="The built model was to be analysed, found recipe='none'"):
+        MultilingualConfig(model="built", recipe="none")
+    with pytest.raises(ConfigError, match=r"-1\.0 minutes and 0 seeds"):
+        MultilingualConfig(minutes=-1.0)
+
+
+def test_minutes_become_tokens_at_the_measured_speed(monkeypatch):
+    monkeypatch.setattr("microtome.studies.multilingual.building.measured_speed", lambda recipe: 1000.0)
+    recipe = load_recipe("quick")
+    plan = planned(recipe, MultilingualConfig(minutes=10)).values
+    assert plan["plan_tokens"] == 10 * 60 * 600 // 4096 * 4096
+    found = resolved(recipe, plan["plan_tokens"])
+    assert found.pretrain.tokens == plan["plan_tokens"] and replace(found, pretrain=recipe.pretrain) == recipe
+    assert resolved(recipe, recipe.pretrain.tokens) is recipe
+
+
+def test_the_recipe_gets_the_corpus_and_keeps_its_parallel_text_out(tmp_path):
+    (tmp_path / "corpus/parallel").mkdir(parents=True)
+    config = MultilingualConfig(model="built", recipe="laptop", corpus=str(tmp_path / "corpus"), seed=4)
+    found = recipe_of(config)
+    assert found.corpus.path == str(tmp_path / "corpus") and found.seed == 4
+    assert found.corpus.evaluation == (str(tmp_path / "corpus/parallel"),)
+    with pytest.raises(
+        DataError, match=r"Recipe 'laptop' reads a corpus, found none at 'corpus'; give --corpus FOLDER"
+    ):
+        recipe_of(replace(config, corpus=""))
+
+
+def test_questions_are_of_the_languages_at_hand(tmp_path):
+    config = MultilingualConfig(languages=("en", "de"), evaluation=Evaluation(cloze=5))
+    text = parallel_text(config, 30)
+    assert list(text) == ["en", "de"] and {len(lines) for lines in text.values()} == {30}
+    found = questions_of(config, text)
+    assert [c.language for c in found].count("de") == 5 and {c.benchmark for c in found} == {"cloze"}
+    with pytest.raises(DataError, match=r"found none of xcopa, crosslingual_winograd\.tsv"):
+        questions_of(replace(config, benchmarks=str(tmp_path)), text)
+    with pytest.raises(DataError, match="Languages are compared, found 1"):
+        parallel_text(replace(config, languages=("en",)), 10)
+
+
+def test_what_balance_gains_by_hand():
+    # three pairs of models, languages en and hi; balance costs English .1 and gives Hindi .5, .6, .7
+    scores = {
+        "balanced": np.array([[2.1, 2.0], [2.1, 2.0], [2.1, 2.0]]),
+        "skewed": np.array([[2.0, 2.5], [2.0, 2.6], [2.0, 2.7]]),
+    }
+    rows = {r["of"]: r for r in thesis._gains(scores, ["en", "hi"], MultilingualConfig(thesis=Thesis(seeds=3)))}
+    assert rows["en"]["gain"] == pytest.approx(-0.1) and rows["en"]["favoured"]
+    assert rows["hi"]["gain"] == pytest.approx(0.6) == rows["neglected"]["gain"]
+    assert rows["worst"]["gain"] == pytest.approx(0.5)  # 2.6 on average, and English is the worst one of the balanced
+    assert rows["mean"]["gain"] == pytest.approx(0.25)
+    half = 4.302653 * 0.1 / np.sqrt(3)  # t(.975, 2) * s / sqrt(n)
+    assert (rows["hi"]["low"], rows["hi"]["high"]) == pytest.approx((0.6 - half, 0.6 + half), abs=1e-6)
+    one = {kind: values[:1] for kind, values in scores.items()}
+    assert thesis._gains(one, ["en", "hi"], MultilingualConfig())[0]["low"] is None
