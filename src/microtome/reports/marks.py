@@ -42,12 +42,14 @@ def channel_tips(view: View, kind: Kind, data: Columns, *, digits: int = 3) -> l
     return tips
 
 
-def legend(view: View, named: Sequence[object]) -> alt.Legend:
+def legend(view: View, named: Sequence[object], **symbol: object) -> alt.Legend:
     """Return the legend of a view's series above the plot: in one line, or in columns where that has no room."""
     longest, whole = max(len(str(x)) for x in named), sum(len(str(x)) * 6.2 + 30 for x in named)
     room = PLOT_WIDTH - 200
     columns = {} if whole <= room else {"columns": max(1, int(room // (longest * 6.2 + 30))), "labelLimit": 300}
-    return alt.Legend(title=view.label("series"), orient="top", direction="horizontal", symbolOpacity=1, **columns)
+    return alt.Legend(
+        title=view.label("series"), orient="top", direction="horizontal", symbolOpacity=1, **columns, **symbol
+    )
 
 
 def panel(view: View, data: Columns, *, columns: int = 3, room: int = 90) -> tuple[int, int]:

@@ -13,8 +13,21 @@ import altair as alt
 
 from microtome.core.errors import RecordError, did_you_mean
 
-__all__ = ["CELL_INK", "GREY", "INK", "PALETTE", "PLOT_WIDTH", "as_data", "by_name", "colour_scale", "to_png", "to_svg"]
+__all__ = [
+    "CELL_INK",
+    "GREY",
+    "INK",
+    "PALETTE",
+    "PLOT_WIDTH",
+    "as_data",
+    "by_name",
+    "colour_scale",
+    "dashes",
+    "to_png",
+    "to_svg",
+]
 
+_DASHES = ([1, 0], [7, 3], [2, 2])
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195")
 GREY = "#8A9099"
 INK = "#1F2328"
@@ -34,6 +47,12 @@ def as_data(rows: Sequence[dict]) -> alt.Data:
 def by_name(values: Sequence[object]) -> alt.Scale:
     """Return the colour scale of some named series, in their order of appearance."""
     return alt.Scale(domain=list(values), range=[PALETTE[i % len(PALETTE)] for i in range(len(values))])
+
+
+def dashes(values: Sequence[object]) -> alt.Scale:
+    """Return the dashes of categories: the palette's first round is drawn through, later rounds are not."""
+    rounds = [_DASHES[i // len(PALETTE) % len(_DASHES)] for i in range(len(values))]
+    return alt.Scale(domain=list(values), range=rounds)
 
 
 def colour_scale(numbers: Sequence[float], scale: str = "auto") -> tuple[alt.Scale, bool]:

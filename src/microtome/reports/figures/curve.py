@@ -8,7 +8,7 @@ import altair as alt
 from microtome.reports.columns import Columns
 from microtome.reports.kinds import Kind
 from microtome.reports.marks import channel_tips, faceted, legend, panel
-from microtome.reports.theme import GREY, PALETTE, by_name
+from microtome.reports.theme import GREY, PALETTE, by_name, dashes
 from microtome.reports.views import View
 
 __all__ = ["KIND"]
@@ -28,17 +28,20 @@ def _draw(view: View, data: Columns) -> alt.TopLevelMixin:
         axis.values = sorted({r["x"] for r in rows})
     x = alt.X("x:Q", title=view.label("x"), axis=axis, scale=scale)
     y_title = view.label("y")
-    series = alt.value(PALETTE[0])
+    series, dash = alt.value(PALETTE[0]), alt.value([1, 0])
     if "series" in view.encodings:
         named = data.values("series")
-        series = alt.Color("series:N", scale=by_name(named), sort=named, legend=legend(view, named))
+        key = legend(view, named, symbolType="stroke", symbolStrokeWidth=2.5, symbolSize=250)
+        series = alt.Color("series:N", scale=by_name(named), sort=named, legend=key)
+        if len(named) > len(PALETTE):
+            dash = alt.StrokeDash("series:N", scale=dashes(named), sort=named, legend=key)
     base = alt.Chart().encode(x=x)
     layers = _controls(base, view, data, rows)
     if data.has("low") and data.has("high"):
         layers.append(base.mark_area(opacity=0.18).encode(y=alt.Y("low:Q", title=y_title), y2="high:Q", color=series))
     line = base.encode(y=alt.Y("y:Q", title=y_title), color=series)
     layers += [
-        line.mark_line(strokeWidth=2.2),
+        line.mark_line(strokeWidth=2.2).encode(strokeDash=dash),
         line.mark_point(filled=True, size=38, opacity=1).encode(tooltip=channel_tips(view, KIND, data)),
     ]
     return faceted(
