@@ -29,7 +29,7 @@ class Evaluation:
         sentences: most parallel sentences, for bits per byte.
         questions: most questions of each benchmark and language; 0 for all.
         cloze: gaps made of the parallel text for each language; 0 for none.
-        harness: score with lm-evaluation-harness as well, where the model is a folder.
+        harness: ask lm-evaluation-harness the same questions.
         prompts: prompts of each language whose answers' language is judged, of chat models built here.
         new_tokens: of an answer.
         draws: bootstrap resamples.
@@ -72,6 +72,7 @@ class MultilingualConfig:
         corpus: folder, file or `hf:NAME` in place of the recipe's corpus.
         parallel: folder of line-aligned texts, <language>.txt; empty for embedded sentences.
         benchmarks: folder that holds `xcopa/`, `crosslingual_winograd.tsv` or both; empty for none.
+        tokenizers: others that the model's is compared with: Hub ids or folders.
         languages: those analysed; empty for all that the parallel text has.
         minutes: of training the built model, on this machine; 0 leaves the recipe's tokens.
         plan_only: count what the recipe takes and write the cluster's job, train nothing.
@@ -89,6 +90,7 @@ class MultilingualConfig:
     corpus: str = ""
     parallel: str = ""
     benchmarks: str = ""
+    tokenizers: tuple[str, ...] = ()
     languages: tuple[str, ...] = ()
     minutes: float = 0.0
     plan_only: bool = False

@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from microtome.data.corpus import contamination
+from microtome.data.benchmarks import Choice, question_sets
+from microtome.data.corpus import Contamination, contamination
 from microtome.data.corpus.filters import installed
 from microtome.models.model import Model
 from microtome.models.zoo.untrained import untrained
@@ -27,6 +29,7 @@ from microtome.studies.multilingual.published import report_arithmetic
 from microtome.studies.multilingual.reading import importance
 from microtome.studies.multilingual.sets import language_sets
 from microtome.studies.multilingual.sources import load_model, parallel_text, questions_of, recipe_of
+from microtome.studies.multilingual.tokenizing import tokenization
 from microtome.studies.multilingual.views import views
 from microtome.training.build.artefacts import Artefact, Store
 from microtome.training.build.recipe import BuildRecipe
@@ -36,7 +39,7 @@ from microtome.training.checkpoints import checkpoint_path
 __all__ = ["run"]
 
 # name -> share of the time of the quick run, so that the estimate of the time left is even
-SHARES = {"plan": 2, "build": 70, "fidelity": 15, "thesis": 300, "model": 2, "bits": 10, "questions": 15,
+SHARES = {"plan": 2, "build": 70, "fidelity": 15, "thesis": 300, "model": 2, "tokens": 4, "bits": 10, "questions": 15,
           "harness": 20, "importance": 30, "sets": 15, "ablation": 40, "alike": 20, "dynamics": 20,
           "published": 1}  # fmt: skip
 
@@ -79,7 +82,7 @@ def _wanted(config: MultilingualConfig) -> Iterator[str]:
     if config.thesis.seeds and not config.plan_only:
         yield "thesis"
     if config.analyses:
-        yield from ("model", "bits", "importance", "sets", "ablation", "alike")
+        yield from ("model", "tokens", "bits", "importance", "sets", "ablation", "alike")
         if config.benchmarks or config.evaluation.cloze:
             yield from ("questions", *(["harness"] if config.evaluation.harness else []))
         if config.model == BUILT:
@@ -123,7 +126,8 @@ def _analyse(config: MultilingualConfig, record: Record, step: Steps, made: Mapp
     described = step("model", lambda told: _described(subject(), texts))
 
     scored = {language: lines[: config.evaluation.sentences] for language, lines in texts.items()}
-    _score(config, step, name, subject, scored, made, described)
+    step("tokens", lambda told: tokenization(subject().tokenizer, scored, config, told), described)
+    _score(config, step, subject, scored, made, described)
 
     read = {language: lines[: knobs.sentences] for language, lines in texts.items()}
     weights = step("importance", lambda told: importance(subject(), read, knobs, told), described)
@@ -153,7 +157,6 @@ def _described(model: Model, texts: Mapping[str, Sequence[str]]) -> StageOutput:
 def _score(
     config: MultilingualConfig,
     step: Steps,
-    name: str,
     subject: Callable[[], Model],
     texts: Mapping[str, Sequence[str]],
     made: Mapping[str, Artefact],
@@ -173,14 +176,23 @@ def _score(
         return questions(subject(), twin(), choices, told, contaminated=_contaminated(choices, made))
 
     answered = step("questions", asked, described)
-    if "harness" in step.shares and Path(name).is_dir():
-        step("harness", lambda told: agreement(run_harness(name, choices), answered.rows("options")), answered)
+    if "harness" in step.shares:
+        step("harness", lambda told: _agreed(subject(), choices, answered), answered)
 
 
-def _contaminated(choices: Sequence, made: Mapping[str, Artefact]) -> Sequence:
+def _agreed(model: Model, choices: Sequence[Choice], answered: Stage) -> StageOutput:
+    """Ask lm-evaluation-harness the same questions, of the model as a folder."""
+    with TemporaryDirectory() as folder:
+        model.module.save_pretrained(Path(folder) / "model")
+        model.tokenizer.save_pretrained(Path(folder) / "model")
+        there = run_harness(
+            Path(folder) / "model", choices, Path(folder) / "tasks", device=str(next(model.module.parameters()).device)
+        )
+    return agreement(there, answered.rows("options"))
+
+
+def _contaminated(choices: Sequence[Choice], made: Mapping[str, Artefact]) -> Sequence[Contamination]:
     """Return how much of each set of questions the corpus of a build holds; nothing where none was built."""
-    from microtome.data.benchmarks import question_sets
-
     if not made:
         return ()
     documents = (d for texts in languages_in(made["dedup"].path / "train").values() for d in texts.documents())

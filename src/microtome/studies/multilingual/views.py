@@ -12,6 +12,7 @@ from microtome.studies.multilingual.evaluation_views import (
     bits_view,
     published_view,
 )
+from microtome.studies.multilingual.tokenizing import tokenization_view
 
 __all__ = ["views"]
 
@@ -21,6 +22,7 @@ def views(record: Record, config: MultilingualConfig) -> list[dict]:
     held = record.tables
     scores = [bits_view(record), bits_table(record)] if "bits" in held else []
     scores += [accuracy_view(record), accuracy_table(record)] if "accuracy" in held else []
+    scores += [tokenization_view(record)] if "tokens" in held else []
     scores += [agreement_view(record)] if "agreement" in held else []
     return [
         _question(record, config),

@@ -35,6 +35,7 @@ from microtome.data.corpus.filters.flagged_words import FlaggedWords
 from microtome.data.corpus.filters.perplexity import Perplexity
 from microtome.data.corpus.sampling import priority
 from microtome.data.dedup import MinHash, SignatureStore, multi_turn, recall, write_signatures
+from microtome.data.dedup.datatrove_engine import datatrove_duplicates
 from microtome.training.build.artefacts import remove
 from microtome.training.build.recipe import SAMPLE, Corpus
 from microtome.training.build.texts import Texts, TextsWriter, languages_in
@@ -248,6 +249,9 @@ def _held_out(texts: Texts, kept: np.ndarray, share: float, seed: int) -> np.nda
 
 def _near(plan: Corpus, seed: int, store: SignatureStore, texts: Texts, folder: Path) -> np.ndarray:
     """Return the numbers of the texts that are nobody's near-duplicate, or the first of their kind."""
+    if plan.engine == "datatrove":
+        remove(folder)
+        return datatrove_duplicates(texts, folder).kept
     if plan.turns and len(texts) > plan.turns:
         return multi_turn(store, folder, chunk=max(1, plan.turns // 8), seed=seed, stop="left").kept
     return store.near(texts, verify=plan.similar).kept

@@ -54,6 +54,7 @@ class Corpus:
         scrub: replace personal data.
         evaluation: corpora whose texts may not occur in what is kept.
         similar: least Jaccard similarity of near-duplicates; 0 removes exact duplicates only.
+        engine: what looks for them: `local`, or `datatrove` where its package is installed.
         turns: remove them in the paper's turns, for languages of more documents than this; 0 never.
         test: share of the documents that is never trained on.
     """
@@ -70,6 +71,7 @@ class Corpus:
     scrub: bool = True
     evaluation: tuple[str, ...] = ()
     similar: float = 0.8
+    engine: Literal["local", "datatrove"] = "local"
     turns: int = 0
     test: float = 0.01
 

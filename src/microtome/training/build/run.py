@@ -75,7 +75,7 @@ class _Job:
 def _filter(job: _Job, told: Told) -> Artefact:
     plan, seed = job.recipe.corpus, job.recipe.seed
     about = asdict(plan) | {"seed": seed, "files": corpus.fingerprint(plan)}
-    for name in ("similar", "turns", "test"):  # what comes after
+    for name in ("similar", "engine", "turns", "test"):  # what comes after
         about.pop(name)
     for name in ("path", "code_path", "flagged", "evaluation"):  # the same files elsewhere are the same corpus
         if about["files"]:
@@ -85,7 +85,7 @@ def _filter(job: _Job, told: Told) -> Artefact:
 
 def _dedup(job: _Job, told: Told) -> Artefact:
     plan, seed, source = job.recipe.corpus, job.recipe.seed, job.made["filter"]
-    about = {"similar": plan.similar, "turns": plan.turns, "test": plan.test, "seed": seed}
+    about = {"similar": plan.similar, "engine": plan.engine, "turns": plan.turns, "test": plan.test, "seed": seed}
     fill = lambda folder: corpus.deduplicated(plan, seed, source.path, folder, told)  # noqa: E731
     return job.store.make("dedup", about, [source], fill)
 
