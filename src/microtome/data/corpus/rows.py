@@ -1,6 +1,5 @@
 """Documents from rows: JSON lines, Parquet by batches of its row groups, and data sets streamed through `datasets`."""
 
-import importlib.util
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,10 +8,9 @@ from microtome.core.errors import DataError, did_you_mean
 from microtome.data.corpus.documents import Document
 from microtome.data.corpus.layout import Layout
 from microtome.data.corpus.lines import chunks
+from microtome.data.rows import Hub, hub_rows, parquet_columns, parquet_rows
 
 __all__ = ["hub_documents", "json_documents", "parquet_documents"]
-
-_BATCH = 256
 
 
 def json_documents(path: Path, layout: Layout, language: str | None) -> Iterator[Document]:
@@ -55,29 +53,16 @@ def parquet_documents(path: Path, layout: Layout, language: str | None) -> Itera
     Raises:
         DataError: not a Parquet file; what `Layout` refuses.
     """
-    from pyarrow import ArrowInvalid
-    from pyarrow.parquet import ParquetFile
-
-    try:
-        file = ParquetFile(path)
-    except ArrowInvalid as error:
-        first = str(error).partition("\n")[0]
-        raise DataError(f"'{path}' was read as Parquet, found {first} Fetch the file again.") from error
-    with file:
-        names = file.schema_arrow.names
-        if layout.text not in names:
-            hint = did_you_mean(layout.text, names)
-            raise DataError(f"No column '{layout.text}' in '{path}'; it has {', '.join(names)}.{hint}")
-        number = 0
-        for batch in file.iter_batches(batch_size=_BATCH):
-            for row in batch.to_pylist():
-                number += 1
-                document = layout.document(
-                    row, source=path.name, id=f"{path.name}:{number}", where=f"Row {number} of '{path}'",
-                    language=language,
-                )  # fmt: skip
-                if document is not None:
-                    yield document
+    names = parquet_columns(path)
+    if layout.text not in names:
+        hint = did_you_mean(layout.text, names)
+        raise DataError(f"No column '{layout.text}' in '{path}'; it has {', '.join(names)}.{hint}")
+    for number, row in parquet_rows(path):
+        document = layout.document(
+            row, source=path.name, id=f"{path.name}:{number}", where=f"Row {number} of '{path}'", language=language
+        )
+        if document is not None:
+            yield document
 
 
 def hub_documents(address: str, layout: Layout) -> Iterator[Document]:
@@ -90,23 +75,12 @@ def hub_documents(address: str, layout: Layout) -> Iterator[Document]:
     Raises:
         DataError: `datasets` is not installed, the data set cannot be had, or what `Layout` refuses.
     """
-    name, config, split = [*address.split(":", 2), "", ""][:3]
-    if not name:
-        raise DataError("'hf:' names no data set; write hf:NAME or hf:NAME:CONFIG:SPLIT.")
-    if importlib.util.find_spec("datasets") is None:
-        raise DataError(f"'hf:{address}' is read through datasets, which is not installed; pip install datasets.")
-    return _hub_rows(name, config or None, split or "train", layout)
+    return _hub_documents(Hub.of(address), layout)
 
 
-def _hub_rows(name: str, config: str | None, split: str, layout: Layout) -> Iterator[Document]:
-    from datasets import load_dataset
-
-    try:
-        rows = load_dataset(name, config, split=split, streaming=True)
-    except (OSError, ValueError) as error:  # OSError: not found, no connection, offline mode
-        first = str(error).partition("\n")[0]
-        raise DataError(f"'hf:{name}' could not be had, found {first!r}; check its name, config and split.") from error
-    for number, row in enumerate(rows, start=1):
-        document = layout.document(row, source=f"hf:{name}", id=f"{name}:{split}:{number}", where=f"Row {number}")
+def _hub_documents(hub: Hub, layout: Layout) -> Iterator[Document]:
+    for number, row in hub_rows(hub):
+        id = f"{hub.name}:{hub.split}:{number}"
+        document = layout.document(row, source=f"hf:{hub.name}", id=id, where=f"Row {number}")
         if document is not None:
             yield document

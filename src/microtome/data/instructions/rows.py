@@ -1,6 +1,5 @@
 """Rows of instruction data as they lie in files or come from the hub, each with the words that say where it is."""
 
-import importlib.util
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,12 +9,12 @@ from microtome.core.errors import DataError, did_you_mean
 from microtome.data.corpus.documents import UNDETERMINED
 from microtome.data.corpus.lines import chunks
 from microtome.data.instructions.tags import FUXITRANYU
+from microtome.data.rows import Hub, hub_rows, parquet_rows
 
 __all__ = ["Row", "rows"]
 
 _ENDINGS = (".jsonl", ".jsonl.gz", ".json", ".parquet")
 _HUB = "hf:"
-_BATCH = 256
 
 
 class Row(NamedTuple):
@@ -98,38 +97,9 @@ def _object(row: object, where: str) -> Mapping[str, object]:
 
 
 def _parquet(path: Path) -> Iterator[tuple[Mapping[str, object], str]]:
-    from pyarrow import ArrowInvalid
-    from pyarrow.parquet import ParquetFile
-
-    try:
-        file = ParquetFile(path)
-    except ArrowInvalid as error:
-        first = str(error).partition("\n")[0]
-        raise DataError(f"'{path}' was read as Parquet, found {first} Fetch the file again.") from error
-    with file:
-        number = 0
-        for batch in file.iter_batches(batch_size=_BATCH):
-            for row in batch.to_pylist():
-                number += 1
-                yield row, f"{path}:{number}"
+    return ((row, f"{path}:{number}") for number, row in parquet_rows(path))
 
 
 def _hub(address: str) -> Iterator[Row]:
-    name, config, split = [*address.split(":", 2), "", ""][:3]
-    if not name:
-        raise DataError("'hf:' names no data set; write hf:NAME or hf:NAME:CONFIG:SPLIT.")
-    if importlib.util.find_spec("datasets") is None:
-        raise DataError(f"'hf:{address}' is read through datasets, which is not installed; pip install datasets.")
-    return _streamed(name, config or None, split or "train")
-
-
-def _streamed(name: str, config: str | None, split: str) -> Iterator[Row]:
-    from datasets import load_dataset
-
-    try:
-        found = load_dataset(name, config, split=split, streaming=True)
-    except (OSError, ValueError) as error:  # OSError: not found, no connection, offline mode
-        first = str(error).partition("\n")[0]
-        raise DataError(f"'hf:{name}' could not be had, found {first!r}; check its name, config and split.") from error
-    for number, row in enumerate(found, start=1):
-        yield Row(row, f"hf:{name}", f"hf:{name}:{split}:{number}")
+    hub = Hub.of(address)
+    return (Row(row, f"hf:{hub.name}", f"hf:{hub.name}:{hub.split}:{number}") for number, row in hub_rows(hub))
