@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from close import FLOAT64
 from microtome.core.errors import ConfigError, DataError
+from microtome.data.fetch import fetch
 from microtome.data.nuclear import (
     BW2,
     DIFFERENCES,
@@ -25,7 +26,6 @@ from microtome.data.nuclear import (
     NuclearTable,
     Provenance,
     derive,
-    fetch,
     label,
     leaks,
     parse_spin_parity,

@@ -8,7 +8,6 @@ The way through: `read_table("ame2020.csv")` (or an address; or `theory_table()`
 from microtome.data.nuclear.compact import write_compact
 from microtome.data.nuclear.constants import MAGIC, label
 from microtome.data.nuclear.energies import DIFFERENCES, Difference, derive
-from microtome.data.nuclear.fetch import fetch
 from microtome.data.nuclear.files import FORMATS, read_table
 from microtome.data.nuclear.formulas import BW2, SEMF, TERMS, Formula, Terms, promiscuity, terms_named
 from microtome.data.nuclear.leakage import Leak, Leaks, leaks
@@ -43,7 +42,6 @@ __all__ = [
     "Terms",
     "Unseen",
     "derive",
-    "fetch",
     "label",
     "leaks",
     "parse_spin_parity",

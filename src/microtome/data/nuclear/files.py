@@ -9,14 +9,17 @@ import hashlib
 from pathlib import Path
 
 from microtome.core.errors import ConfigError, DataError, did_you_mean
+from microtome.data.fetch import Progress, fetch, is_address
 from microtome.data.nuclear.compact import COMPACT
-from microtome.data.nuclear.fetch import FOLDER, Progress, fetch, is_address
 from microtome.data.nuclear.fixed_width import FIXED_WIDTH
 from microtome.data.nuclear.iaea import GROUND_STATES, MASSES
 from microtome.data.nuclear.rows import Format, table_of
 from microtome.data.nuclear.table import NuclearTable
 
-__all__ = ["FORMATS", "read_table"]
+__all__ = ["FOLDER", "FORMATS", "read_table"]
+
+FOLDER = Path("data/nuclear")
+"""Where tables are put that are fetched, if nothing else is said."""
 
 FORMATS = {format.name: format for format in (MASSES, GROUND_STATES, COMPACT, FIXED_WIDTH)}
 """Formats by name."""

@@ -1,21 +1,14 @@
 """Fetch RAVEL's files from a base address, each checked against its SHA-256 before it takes its name.
 
-A file is written beside its place, hashed while it comes, and moved there only when the hash is the expected one; so a
-folder never holds half a file or another one. `CHECKSUMS` are those of the released files as seen by this project, of
-three of the five entity types; for others the caller gives them. Files that are there already and right are not
-fetched again.
+`CHECKSUMS` are those of the released files as seen by this project, of three of the five entity types; for others the
+caller gives them. Files that are there already and right are not fetched again.
 """
 
-import contextlib
-import hashlib
-import os
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterable, Mapping
-from http.client import HTTPException
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from microtome.core.errors import DataError
+from microtome.data.fetch import Progress, fetch
 from microtome.data.ravel.files import check_type, file_names
 
 __all__ = ["CHECKSUMS", "download"]
@@ -47,10 +40,6 @@ CHECKSUMS = {
 }
 """SHA-256 of the released files of city, nobel_prize_winner and physical_object."""
 
-_CHUNK = 1 << 16
-
-Progress = Callable[[str, int, int | None], None]
-
 
 def download(
     base_url: str,
@@ -80,12 +69,10 @@ def download(
     """
     wanted = [name for entity_type in entity_types for name in _names(entity_type, checksums)]
     home = Path(folder)
-    home.mkdir(parents=True, exist_ok=True)
-    for name in wanted:
-        target = home / name
-        if not (target.is_file() and _sha256(target) == checksums[name]):
-            _fetch(f"{base_url.rstrip('/')}/{name}", target, checksums[name], progress, timeout)
-    return tuple(home / name for name in wanted)
+    base = base_url.rstrip("/")
+    return tuple(
+        fetch(f"{base}/{name}", home, sha256=checksums[name], progress=progress, timeout=timeout) for name in wanted
+    )
 
 
 def _names(entity_type: str, checksums: Mapping[str, str]) -> list[str]:
@@ -98,40 +85,3 @@ def _names(entity_type: str, checksums: Mapping[str, str]) -> list[str]:
             "SHA-256."
         )
     return names
-
-
-def _fetch(url: str, target: Path, expected: str, progress: Progress | None, timeout: float) -> None:
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        found = _stream(url, part, target.name, progress, timeout)
-        if found != expected:
-            raise DataError(
-                f"'{url}' has SHA-256 {found[:12]}... where {expected[:12]}... is expected; the file is another or "
-                "damaged: check the address, or give checksums of the version you want."
-            )
-        part.replace(target)
-    except (urllib.error.URLError, HTTPException, OSError) as error:
-        reason = getattr(error, "reason", None) or error
-        raise DataError(f"'{url}' could not be fetched ({reason}); check the address and the connection.") from error
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            part.unlink()
-
-
-def _stream(url: str, part: Path, name: str, progress: Progress | None, timeout: float) -> str:
-    digest, done = hashlib.sha256(), 0
-    with urllib.request.urlopen(url, timeout=timeout) as answer, part.open("wb") as file:
-        length = answer.headers.get("Content-Length")
-        total = int(length) if length else None
-        while chunk := answer.read(_CHUNK):
-            file.write(chunk)
-            digest.update(chunk)
-            done += len(chunk)
-            if progress is not None:
-                progress(name, done, total)
-    return digest.hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

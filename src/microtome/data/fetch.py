@@ -1,4 +1,4 @@
-"""Fetch one table, whole or not at all.
+"""Fetch one file, whole or not at all.
 
 It is written beside its place as a hidden part, hashed while it comes, and takes its name only if it is as long as the
 server said and has the expected SHA-256, where one is given. A file that is there already with that digest is not
@@ -17,10 +17,7 @@ from pathlib import Path
 from microtome.core.errors import DataError
 from microtome.core.files import replace_with
 
-__all__ = ["FOLDER", "Progress", "fetch", "is_address"]
-
-FOLDER = Path("data/nuclear")
-"""Where tables are put if nothing else is said."""
+__all__ = ["Progress", "fetch", "is_address"]
 
 Progress = Callable[[str, int, int | None], None]
 """Called with (file name, bytes so far, bytes in all or None)."""
@@ -36,7 +33,7 @@ def is_address(source: str) -> bool:
 
 def fetch(
     url: str,
-    folder: Path | str = FOLDER,
+    folder: Path | str,
     *,
     sha256: str | None = None,
     progress: Progress | None = None,
@@ -71,7 +68,7 @@ def fetch(
 
 def _stream(url: str, part: Path, name: str, sha256: str | None, progress: Progress | None, timeout: float) -> None:
     digest, done = hashlib.sha256(), 0
-    # The LiveChart's interface refuses the standard library's own name.
+    # Some servers, the IAEA's among them, refuse the standard library's own name.
     request = urllib.request.Request(url, headers={"User-Agent": "microtome"})
     with urllib.request.urlopen(request, timeout=timeout) as answer, part.open("wb") as file:
         length = answer.headers.get("Content-Length")
@@ -95,7 +92,7 @@ def _name(url: str) -> str:
     """File name of an address: its last part, with the query where it has one."""
     parts = urllib.parse.urlsplit(url)
     name = urllib.parse.unquote(parts.path).rstrip("/").rpartition("/")[2] + (f"_{parts.query}" if parts.query else "")
-    return re.sub(r"[^\w.-]+", "_", name)[-120:].lstrip(".") or "table"
+    return re.sub(r"[^\w.-]+", "_", name)[-120:].lstrip(".") or "file"
 
 
 def _digest(path: Path) -> str:
