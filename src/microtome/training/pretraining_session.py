@@ -110,6 +110,7 @@ class Session:
         sharded: bool,
     ):
         from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
 
         self.recipe, self.folder, self.on_checkpoint = recipe, folder, on_checkpoint
         self.module, self.kind = module, type(module)
@@ -119,7 +120,8 @@ class Session:
         self.takes_positions = "position_ids" in accepted_arguments(module)
         config = {k: v for k, v in module.config.to_dict().items() if k not in _VOLATILE}
         self.fingerprint, self.told = fingerprint(recipe, run, config | {"weights": str(module.dtype)})
-        self.accelerator = Accelerator(cpu=not torch.accelerator.is_available())
+        AcceleratorState._reset_state()  # a Trainer of this process may have left its own mixed precision in it
+        self.accelerator = Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision="no")
         self.main, self.rank = self.accelerator.is_main_process, self.accelerator.process_index
         self.world = self.accelerator.num_processes
         self.sharded = sharded and self.world > 1

@@ -81,8 +81,15 @@ class SignatureStore:
         return [np.load(self.path / entry["file"], mmap_mode="r") for entry in self.manifest["parts"]]
 
     def column(self, number: int) -> np.ndarray:
-        """Return one column of all texts: 0 and 1 are the digest, 2 and on the bands."""
-        return np.concatenate([np.empty(0, np.uint64), *(part[:, number] for part in self._parts)])
+        """Return one column of all texts: 0 and 1 are the digest, 2 and on the bands.
+
+        One part is read at a time: pages of mapped files would count as memory until the system wants them back.
+        """
+        found, done = np.empty(len(self), np.uint64), 0
+        for entry in self.manifest["parts"]:
+            found[done : done + entry["texts"]] = np.load(self.path / entry["file"])[:, number]
+            done += entry["texts"]
+        return found
 
     def keys(self, texts: np.ndarray) -> np.ndarray:
         """Return the band keys of some texts, [texts, bands].

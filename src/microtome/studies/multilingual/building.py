@@ -80,21 +80,25 @@ def write_job(recipe: BuildRecipe, path: Path) -> None:
     (path / "job.sh").write_text(job(recipe), encoding="utf-8")
 
 
-def made_by(recipe: BuildRecipe, store: Store, told: Told = lambda _: None) -> dict[str, Artefact]:
+def made_by(
+    recipe: BuildRecipe, store: Store, told: Told = lambda _: None, *, until: str = "dpo"
+) -> dict[str, Artefact]:
     """Return the artefacts of a recipe, made where they are not there yet.
 
     Args:
         recipe: what is built.
         store: where artefacts are.
         told: takes the share that is done.
+        until: the last stage that is wanted.
     """
-    total = sum(_SHARES.values())
+    stages = STAGES[: STAGES.index(until) + 1]
+    total = sum(_SHARES[name] for name in stages)
 
     def watch(stage: str, _: str, share: float) -> None:
-        before = sum(_SHARES[name] for name in STAGES[: STAGES.index(stage)])
+        before = sum(_SHARES[name] for name in stages[: stages.index(stage)])
         told((before + share * _SHARES[stage]) / total)
 
-    return build(recipe, store, watch=watch)
+    return build(recipe, store, until=until, watch=watch)
 
 
 def account(made: Mapping[str, Artefact]) -> StageOutput:

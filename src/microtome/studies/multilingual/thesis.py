@@ -17,11 +17,11 @@ from scipy import stats
 
 from microtome.measures.bits import text_bits
 from microtome.records import StageOutput, Told
+from microtome.studies.multilingual.building import made_by
 from microtome.studies.multilingual.config import MultilingualConfig
 from microtome.studies.multilingual.sources import load_model
 from microtome.training.build.artefacts import Store
 from microtome.training.build.recipe import BuildRecipe, Mixing
-from microtome.training.build.run import build
 
 __all__ = ["KINDS", "compared"]
 
@@ -47,12 +47,13 @@ def compared(
     total = plan.seeds * len(KINDS)
     for number in range(plan.seeds):
         for kind in KINDS:
-            done = len(rows)
-
-            def watch(stage: str, _: str, share: float, done: int = done) -> None:
-                told((done + (share if stage == "pretrain" else 0.0)) / total)
-
-            made = build(_of_kind(recipe, kind, number, config), store, until="pretrain", watch=watch)
+            begun = len(rows)
+            made = made_by(
+                _of_kind(recipe, kind, number, config),
+                store,
+                lambda x, n=begun: told((n + x) / total),
+                until="pretrain",
+            )
             model = load_model(config, str(made["pretrain"].path / "model"))
             bits = {name: text_bits(model, lines).per_byte for name, lines in parallel.items() if name in _seen(made)}
             rows.append({"kind": kind, "replicate": number, "tokens": made["pretrain"].values["tokens"], "bits": bits})

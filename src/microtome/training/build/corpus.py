@@ -229,11 +229,12 @@ def _one_language(plan: Corpus, seed: int, language: str, texts: Texts, folder: 
             f"Language '{language}' has {len(kept)} documents after deduplication, too few to hold {plan.test:.2%} of "
             "them out; give it more text, or leave the language out."
         )
-    wanted = dict.fromkeys(kept.tolist(), "train") | dict.fromkeys(held.tolist(), "test")
+    part = np.zeros(len(texts), np.uint8)
+    part[kept], part[held] = 1, 2
     with TextsWriter(folder / "train") as train, TextsWriter(folder / "test") as test:
-        for number, document in enumerate(texts.documents()):
-            if number in wanted:
-                (test if wanted[number] == "test" else train).add(document)
+        for number, document in zip(part, texts.documents(), strict=True):
+            if number:
+                (train if number == 1 else test).add(document)
     counts = {"train": len(kept) - len(held), "test": len(held)}
     exactly, nearly = len(texts) - len(exact), len(np.setdiff1d(exact, near))
     return {"language": language, "documents": len(texts), "exact": exactly, "near": nearly, **counts}
