@@ -15,9 +15,13 @@ def plan_view(record: Record) -> dict:
     lines = [
         f"Recipe `{value('plan_recipe')}`: {value('plan_parameters'):,} parameters, a vocabulary of "
         f"{value('plan_vocabulary'):,}, {value('plan_tokens'):,} tokens in {value('plan_updates'):,} updates, "
-        f"{value('plan_flops'):.2e} FLOPs. On 32 devices of 312 TFLOP/s at 40 % of that: {hours / 32:,.1f} hours, "
-        f"{value('plan_bytes_each') / 1e9:,.2f} GB each for weights, gradients and optimizer."
+        f"{value('plan_flops'):.2e} FLOPs."
     ]
+    if hours > 1:
+        lines.append(
+            f"On 32 devices of 312 TFLOP/s at 40 % of that: {hours / 32:,.1f} hours, and "
+            f"{value('plan_bytes_each') / 1e9:,.2f} GB each for weights, gradients and optimizer."
+        )
     if speed:
         lines.append(f"This machine was measured at {speed:,.0f} tokens a second, which set the number of tokens.")
     return {"kind": "text", "title": "What the recipe takes", "caption": "\n\n".join(lines)}
