@@ -45,7 +45,8 @@ __all__ = ["Told", "deduplicated", "file_digests", "filtered", "fingerprint", "s
 _REFERENCE = 20_000  # documents of a language that its character model is fitted on and calibrated with
 _EDGE = 1 << 20  # bytes at either end of a file that stand for it
 _SAMPLED = 4000
-_EVERY = 5000
+_EVERY = 2000
+_SENTENCES = 200  # bytes of a document of the sample, about
 
 Told = Callable[[str, float], None]
 """Takes what is done, and the share of the stage, where it is known (else 0)."""
@@ -147,13 +148,33 @@ def filtered(plan: Corpus, seed: int, folder: Path, told: Told) -> dict[str, Any
     """
     chain = Chain(_filters(plan, seed), scrub=Scrub() if plan.scrub else None, seed=seed)
     with TextsWriter(folder / "documents") as writer:
-        for number, document in enumerate(chain(source_documents(plan, seed, chain))):
+        for document in chain(_watched(source_documents(plan, seed, chain), _expected(plan), told)):
             writer.add(document)
-            if number % _EVERY == 0:
-                told(f"{number:,} documents kept", 0.0)
     report = chain.report()
     _refuse_empty(report)
     return {"account": report, "examples": chain.counts.examples()}
+
+
+def _watched(documents: Iterable[Document], expected: int, told: Told) -> Iterator[Document]:
+    """Pass documents on, telling how many were read and, where their size is known, which share that is."""
+    size = 0
+    for number, document in enumerate(documents, start=1):
+        size += len(document.text.encode("utf-8", "replace"))
+        if number % _EVERY == 0:
+            told(f"{number:,} documents read", min(1.0, size / expected) if expected else 0.0)
+        yield document
+
+
+def _expected(plan: Corpus) -> int:
+    """Return the bytes of text that will be read, as far as can be told: 0 where it cannot."""
+    languages = len(plan.languages or phrasebook.LANGUAGES)
+    if plan.path == SAMPLE:
+        return languages * min(_SENTENCES * (plan.documents or _SAMPLED), plan.bytes or 1 << 60)
+    home = Path(plan.path)
+    files = [p for p in home.iterdir() if p.is_file()] if home.is_dir() else [home]
+    wanted = [p for p in files if not plan.languages or p.name.split(".")[0] in plan.languages]
+    sizes = [p.stat().st_size for p in wanted or files if p.is_file()]
+    return sum(min(size, plan.bytes or size) for size in sizes)
 
 
 def _filters(plan: Corpus, seed: int) -> list[Callable[[Document], str | None]]:
