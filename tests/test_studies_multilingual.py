@@ -7,7 +7,7 @@ import pytest
 
 from microtome.core.errors import ConfigError, DataError
 from microtome.studies.multilingual import STUDY, thesis
-from microtome.studies.multilingual.building import planned, resolved
+from microtome.studies.multilingual.building import planned, within
 from microtome.studies.multilingual.config import Evaluation, MultilingualConfig, Thesis
 from microtome.studies.multilingual.pipeline import SHARES, _wanted
 from microtome.studies.multilingual.sources import parallel_text, questions_of, recipe_of
@@ -36,14 +36,18 @@ def test_a_model_that_is_not_built_is_not_built():
         MultilingualConfig(minutes=-1.0)
 
 
-def test_minutes_become_tokens_at_the_measured_speed(monkeypatch):
+def test_minutes_become_tokens_and_examples_at_the_measured_speed(monkeypatch):
     monkeypatch.setattr("microtome.studies.multilingual.building.measured_speed", lambda recipe: 1000.0)
     recipe = load_recipe("quick")
-    plan = planned(recipe, MultilingualConfig(minutes=10)).values
-    assert plan["plan_tokens"] == 10 * 60 * 600 // 4096 * 4096
-    found = resolved(recipe, plan["plan_tokens"])
-    assert found.pretrain.tokens == plan["plan_tokens"] and replace(found, pretrain=recipe.pretrain) == recipe
-    assert resolved(recipe, recipe.pretrain.tokens) is recipe
+    plan = planned(recipe, MultilingualConfig(minutes=10))
+    assert plan.values["plan_tokens"] == 10 * 60 * 500 // 4096 * 4096
+    assert plan.values["plan_conversations"] == int(0.06 * 600_000 / 128) // 32 * 32
+    assert plan.values["plan_pairs"] == int(0.0125 * 600_000 / 128) // 32 * 32
+    found = within(recipe, 600_000)
+    assert found.pretrain.tokens == plan.values["plan_tokens"] and found.model == recipe.model
+    long = within(recipe, 1e9)
+    assert (long.sft.examples, long.dpo.examples) == (recipe.sft.examples, recipe.dpo.examples)
+    assert planned(recipe, MultilingualConfig()).values["plan_tokens"] == recipe.pretrain.tokens
 
 
 def test_the_recipe_gets_the_corpus_and_keeps_its_parallel_text_out(tmp_path):

@@ -17,7 +17,7 @@ from microtome.core.errors import DataError
 from microtome.data.instructions import Conversation, generated
 from microtome.measures.fidelity import Fidelity, fidelity, responses
 from microtome.measures.language_judges import Identifier
-from microtome.records import Missing, StageOutput, Told
+from microtome.records import Missing, Stage, StageOutput, Told
 from microtome.studies.multilingual.config import MultilingualConfig
 from microtome.studies.multilingual.sources import load_model
 from microtome.training.build.artefacts import Artefact, Store
@@ -27,12 +27,15 @@ from microtome.training.build.pretraining import measured_speed
 from microtome.training.build.recipe import BuildRecipe
 from microtome.training.build.run import STAGES, build
 
-__all__ = ["CHAT", "account", "made_by", "planned", "resolved", "spoken_languages", "write_job"]
+__all__ = ["CHAT", "account", "made_by", "planned", "resolved", "spoken_languages", "within", "write_job"]
 
 CHAT = ("pretrain", "sft", "dpo")
 """Stages that leave a model, in order."""
 
-_TRAINING = 0.6  # of the minutes given, spent on pretraining: corpus, tuning, evaluation and analysis take the rest
+_TRAINING = 0.5  # of the minutes given, spent on pretraining; corpus, evaluation and analysis take what tuning leaves
+# Tokens of tuning for one of pretraining in its share of the minutes: in float32, padded, and for DPO with a reference.
+_TUNED, _PREFERRED = 0.12 / 2, 0.1 / 8
+_EXAMPLE = 128  # tokens of a conversation, about
 _FREE = ("continue", "write")  # tasks whose answers are text enough to judge
 _SHARES = {"filter": 4, "dedup": 2, "tokenizer": 2, "tokens": 2, "pretrain": 30, "sft": 6, "dpo": 4}
 _POINTS = 400  # of a loss curve
@@ -45,17 +48,16 @@ def planned(recipe: BuildRecipe, config: MultilingualConfig) -> StageOutput:
         recipe: what is to be built.
         config: the study's configuration.
     """
-    speed = None
-    if config.minutes:
-        speed = measured_speed(recipe)
-        tokens = max(recipe.pretrain.batch_tokens, int(config.minutes * 60 * _TRAINING * speed))
-        recipe = _with_tokens(recipe, tokens)
-    found = needs(recipe)
-    values = {f"plan_{name}": value for name, value in vars(found).items()}
+    speed = measured_speed(recipe) if config.minutes else None
+    if speed:
+        recipe = within(recipe, config.minutes * 60 * speed)
+    values = {f"plan_{name}": value for name, value in vars(needs(recipe)).items()}
     return StageOutput(
         values=values
         | {
             "plan_tokens": recipe.pretrain.tokens,
+            "plan_conversations": recipe.sft.examples,
+            "plan_pairs": recipe.dpo.examples,
             "plan_recipe": recipe.name,
             "plan_speed": speed or Missing("no minutes were given, so no speed was measured"),
             "plan_toml": to_toml(recipe),
@@ -63,14 +65,42 @@ def planned(recipe: BuildRecipe, config: MultilingualConfig) -> StageOutput:
     )
 
 
-def resolved(recipe: BuildRecipe, tokens: int) -> BuildRecipe:
-    """Return the recipe with as many tokens as were planned."""
-    return recipe if tokens == recipe.pretrain.tokens else _with_tokens(recipe, tokens)
+def within(recipe: BuildRecipe, tokens: float) -> BuildRecipe:
+    """Return the recipe cut to what can be trained in the time that so many tokens of pretraining take.
+
+    Args:
+        recipe: the whole.
+        tokens: that this machine could pretrain on in the time there is.
+    """
+    size = recipe.pretrain.batch_tokens
+    each = min(recipe.model.context, _EXAMPLE)
+    conversations, pairs = _TUNED * tokens / each / recipe.sft.epochs, _PREFERRED * tokens / each / recipe.dpo.epochs
+    return replace(
+        recipe,
+        pretrain=replace(recipe.pretrain, tokens=max(1, int(_TRAINING * tokens) // size) * size),
+        sft=replace(recipe.sft, examples=_fewer(recipe.sft.examples, conversations, recipe.sft.batch)),
+        dpo=replace(recipe.dpo, examples=_fewer(recipe.dpo.examples, pairs, recipe.dpo.batch)),
+    )
 
 
-def _with_tokens(recipe: BuildRecipe, tokens: int) -> BuildRecipe:
-    whole = tokens // recipe.pretrain.batch_tokens * recipe.pretrain.batch_tokens
-    return replace(recipe, pretrain=replace(recipe.pretrain, tokens=whole))
+def _fewer(asked: int, fit: float, batch: int) -> int:
+    """Return as many examples as were asked for (0: any number), or as fit, in whole batches."""
+    return min(asked or batch * 1000, max(1, int(fit) // batch) * batch)
+
+
+def resolved(recipe: BuildRecipe, plan: Stage) -> BuildRecipe:
+    """Return the recipe as it was planned.
+
+    Args:
+        recipe: as it was asked for.
+        plan: the stage of `planned`.
+    """
+    return replace(
+        recipe,
+        pretrain=replace(recipe.pretrain, tokens=plan.value("plan_tokens")),
+        sft=replace(recipe.sft, examples=plan.value("plan_conversations")),
+        dpo=replace(recipe.dpo, examples=plan.value("plan_pairs")),
+    )
 
 
 def write_job(recipe: BuildRecipe, path: Path) -> None:

@@ -99,7 +99,7 @@ def _build(config: MultilingualConfig, record: Record, step: Steps, store: Store
     """Count what the recipe takes and, unless that is all that was asked, run it; return its artefacts."""
     asked = recipe_of(config)
     plan = step("plan", lambda told: building.planned(asked, config))
-    recipe = building.resolved(asked, plan.value("plan_tokens"))
+    recipe = building.resolved(asked, plan)
     if config.plan_only:
         record.add_artefact("job", lambda path: building.write_job(recipe, path), {"plan": plan})
     if config.plan_only or _only_thesis(config):
