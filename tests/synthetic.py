@@ -37,6 +37,10 @@ def tables() -> dict[str, pa.Table]:
             for s, v in zip(("authors' criteria", "held-out permutation"), a, strict=True)
         ],
         "agreement": _agreement(rng),
+        "plane_points": [{"x": float(k), "y": float(k % 3), "layer": k, "name": HOSTILE if k == 2 else f"layer {k}"} for k in range(8)],
+        "plane_field": [
+            {"x": 2.0 * i, "x2": 2.0 * i + 2, "y": 1.0 * j, "y2": 1.0 * j + 1, "value": float(i - j)} for i in range(4) for j in range(3)
+        ],
         "units": [
             {"unit": f"blocks.{i % 6}.mlp.neurons[{37 * i}]", "effect": 1 / (i + 1), "writes": w, "fires": 3 * i}
             for i, w in enumerate(["Paris", HOSTILE, "euro", "Asia", "Lima"])
@@ -158,6 +162,13 @@ def views() -> list[dict]:
          "caption": "One point per neuron of the sample.",
          "encodings": {"x": "exact", "y": "atp", "label": "unit"},
          "labels": {"x": "exact effect (logits)", "y": "AtP estimate (logits)"}, "n": 120, "control": "identity line"},
+        {"kind": "plane", "title": "Layers lie in the order of their depth", "table": "plane_points",
+         "caption": "Places of layers.",
+         "encodings": {"x": "x", "y": "y", "color": "layer", "label": "name", "rule_x": "plane_field.x",
+                       "field": "plane_field.value", "field_x": "plane_field.x", "field_x2": "plane_field.x2",
+                       "field_y": "plane_field.y", "field_y2": "plane_field.y2"},
+         "labels": {"x": "first axis", "y": "second axis", "color": "layer", "field": "value"},
+         "options": {"join": True}, "n": 8, "control": "none: descriptive"},
         {"kind": "table", "title": "The neurons that matter most", "table": "units", "caption": "By effect.",
          "encodings": {"columns": ["unit", "effect", "writes", "fires"]},
          "labels": {"writes": "token written"},

@@ -65,7 +65,9 @@ class Fitted:
             ModelError: there are not so many.
         """
         if not 0 <= place < len(self.seeds):
-            raise ModelError(f"Regressor {place} was asked for; {len(self.seeds)} were fitted: give 0 or more below it.")
+            raise ModelError(
+                f"Regressor {place} was asked for; {len(self.seeds)} were fitted: give 0 or more below it."
+            )
         module = EmbeddingRegressor(self.shape)
         parts = Stacked(EmbeddingRegressor(self.shape)).parts(self.weights[place : place + 1])
         module.load_state_dict({name: part[0] for name, part in parts.items()})

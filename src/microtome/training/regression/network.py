@@ -99,9 +99,7 @@ class EmbeddingRegressor(nn.Module):
             else:
                 parameter.zero_()
 
-    def forward(
-        self, z: Int[Tensor, "row"], n: Int[Tensor, "row"], task: Int[Tensor, "row"]
-    ) -> Float[Tensor, "row"]:
+    def forward(self, z: Int[Tensor, "row"], n: Int[Tensor, "row"], task: Int[Tensor, "row"]) -> Float[Tensor, "row"]:
         """Return one standardised prediction a row."""
         return self.read(self.features(z, n, task), task)
 
@@ -109,9 +107,10 @@ class EmbeddingRegressor(nn.Module):
         self, z: Int[Tensor, "row"], n: Int[Tensor, "row"], task: Int[Tensor, "row"]
     ) -> Float[Tensor, "row width"]:
         """Return what the readout reads."""
-        # A map of a sum is the sum of maps, so whole tables are mapped and then looked up: they are shorter than rows.
-        mapped = (self._valued(k, table.weight) for k, table in enumerate((self.z, self.n, self.task)))
-        return self._deep(sum(nn.functional.embedding(rows, m) for rows, m in zip((z, n, task), mapped, strict=True)))
+        # Whole tables are mapped and then looked up, for they are shorter than rows; a single task is added to all.
+        of_z, of_n, of_task = (self._valued(k, t.weight) for k, t in enumerate((self.z, self.n, self.task)))
+        look = nn.functional.embedding
+        return self._deep(look(z, of_z) + look(n, of_n) + (of_task if self.shape.tasks == 1 else look(task, of_task)))
 
     def from_embeddings(
         self, z: Float[Tensor, "row embedding"], n: Float[Tensor, "row embedding"], task: Int[Tensor, "row"]
@@ -123,7 +122,7 @@ class EmbeddingRegressor(nn.Module):
     def read(self, features: Float[Tensor, "row width"], task: Int[Tensor, "row"]) -> Float[Tensor, "row"]:
         """Return each row's prediction for its task from its features."""
         outputs = nn.functional.linear(features, self.readout.weight, self.readout.bias) * self.output_scale
-        return outputs.gather(1, task[:, None])[:, 0]
+        return outputs[:, 0] if self.shape.tasks == 1 else outputs.gather(1, task[:, None])[:, 0]
 
     @property
     def output_scale(self) -> float:

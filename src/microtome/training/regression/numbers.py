@@ -84,5 +84,7 @@ def _weights(
         )
     scale = np.array([task.scale for task in tasks.tasks])[column]
     weight = 1 / (uncertainty**2 + (floor * scale) ** 2)
-    totals = np.bincount(column, weight, len(tasks.tasks)) / np.maximum(np.bincount(column, minlength=len(tasks.tasks)), 1)
+    totals = np.bincount(column, weight, len(tasks.tasks)) / np.maximum(
+        np.bincount(column, minlength=len(tasks.tasks)), 1
+    )
     return weight / totals[column]

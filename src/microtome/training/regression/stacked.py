@@ -7,6 +7,7 @@ A step of a small network is mostly the price of launching its operations; here 
 a checkpoint three tensors. A seed's rows never meet another's, so alone or among others it learns the same.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -50,7 +51,9 @@ class Stacked:
     def __call__(self, weights: Float[Tensor, "seed parameter"], *inputs: Tensor) -> Tensor:
         """Return the module's outputs for every seed; inputs have the seeds in front, or none and are shared."""
         shared = inputs[0].ndim == 1
-        call = vmap(lambda p, *x: functional_call(self.module, p, x), in_dims=(0, *(None if shared else 0,) * len(inputs)))
+        call = vmap(
+            lambda p, *x: functional_call(self.module, p, x), in_dims=(0, *(None if shared else 0,) * len(inputs))
+        )
         return call(self.parts(weights), *inputs)
 
 
@@ -85,9 +88,12 @@ class AdamW:
         first, second = self.betas
         self.mean.lerp_(gradient, 1 - first)
         self.square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
-        size = (self.square / (1 - second**self.steps)).sqrt_().add_(self.epsilon)
+        # sqrt(v / c) + epsilon = (sqrt(v) + epsilon sqrt(c)) / sqrt(c): the correction joins the rates, which are a row
+        root = math.sqrt(1 - second**self.steps)
+        size = self.square.sqrt().add_(self.epsilon * root)
         rates = self.rates * share
-        self.weights.mul_(1 - rates * self.decays).sub_(self.mean.div(size).mul_(rates / (1 - first**self.steps)))
+        step = self.mean * (rates * (root / (1 - first**self.steps)))
+        self.weights.mul_(1 - rates * self.decays).addcdiv_(step, size, value=-1)
 
     def keep(self, seeds: Tensor) -> None:
         """Go on with some of the seeds."""
