@@ -14,6 +14,8 @@ from benchmarks.clock import alternate
 from benchmarks.das_benches import das_evaluation, das_memory, das_step, das_together
 from benchmarks.grids import measure_grids
 from benchmarks.measured import Measured, summary
+from benchmarks.multilingual_benches import corpus_memory, importance, minhash, pretraining
+from benchmarks.nuclear_benches import regressors
 from benchmarks.peers import plain
 from benchmarks.toxicity_benches import auroc, edit_overhead, head_basis
 from benchmarks.workload import Work
@@ -22,6 +24,7 @@ __all__ = [
     "attribution",
     "auroc",
     "capture",
+    "corpus_memory",
     "das_evaluation",
     "das_memory",
     "das_step",
@@ -29,6 +32,10 @@ __all__ = [
     "edit_overhead",
     "head_basis",
     "head_sweep",
+    "importance",
+    "minhash",
+    "pretraining",
+    "regressors",
     "residual_sweep",
 ]
 

@@ -2,7 +2,8 @@
 
 torch comes first and alone, so that no peer's resolver can move it; then the peer's pinned requirements file. A stamp
 with the text of that file marks a finished environment: change a pin and it is built anew. Our own package is not
-installed there: a peer's process runs the peer and the plain reference, nothing else.
+installed there: a peer's process runs the peer and the plain reference, nothing else (of our source it reads the
+phrasebook, which is data).
 """
 
 import shutil

@@ -61,6 +61,32 @@ BENCHES = {
         "the same model's own generate, without a hook",
         "_toxicity",
     ),
+    "pretraining": Bench(
+        "Pretraining the laptop recipe's model (5 M parameters): updates of 2 x 16 rows of 256 tokens, bfloat16",
+        "a plain PyTorch loop",
+        "_multilingual",
+    ),
+    "importance": Bench(
+        "Importance of units in twelve languages, 100 parallel sentences in each, the laptop recipe's model, float32",
+        "forward pass and loss of the same batches, without gradients",
+        "_multilingual",
+    ),
+    "minhash": Bench(
+        "Near-duplicates by MinHash among 5 000 documents of about 40 words and 1 000 planted near-duplicates of them",
+        "MinHash in plain NumPy, a document after another",
+        "_multilingual",
+    ),
+    "corpus_memory": Bench(
+        "Peak memory of the corpus stages of a build, four times as many documents",
+        "the peak with a quarter of the documents",
+        "_multilingual",
+        "growth",
+    ),
+    "regressors": Bench(
+        "Epochs of fitting embedding regressors (width 64, two blocks) to 2 200 rows, one seed and eight together",
+        "a plain PyTorch loop of one seed",
+        "_nuclear",
+    ),
 }
 
 
@@ -107,4 +133,13 @@ GOALS = {
     ("head_basis", "axes, memory"): Goal(amount=75),  # 0.6 of the head
     ("edit_overhead", "eigenshift"): Goal(1.05),
     ("edit_overhead", "identity edit"): Goal(1.05),
+    ("pretraining", "whole rows"): Goal(1 / 0.9),  # nine tenths of the plain loop's tokens a second
+    ("pretraining", "packed documents"): Goal(1 / 0.9),
+    ("importance", "neurons"): Goal(3.5),
+    ("minhash", "in memory"): Goal(best_peer=1.0, rival="datatrove"),
+    ("minhash", "by way of the disk"): Goal(best_peer=1.0, rival="datatrove"),
+    ("corpus_memory", "filter"): Goal(1.25),
+    ("corpus_memory", "deduplicate"): Goal(1.25),
+    ("regressors", "one seed"): Goal(1.0),
+    ("regressors", "8 seeds"): Goal(2.5, best_peer=3.0, rival="plain PyTorch"),
 }

@@ -44,7 +44,10 @@ SETTINGS = {
 WORKER = ("worker", "workload", "benches", "grids", "clock", "candidates", "measured", "agreement", "peers/plain")
 DAS = ("das", "das_benches", "das_agreement", "peak", "peers/plain_das")
 TOXICITY = ("toxicity_benches", "peers/plain_toxicity", "peers/libraries")
-ROOMS = ("core", "models", "engine", "measures", "features", "edits", "training")
+MULTILINGUAL = ("multilingual_benches", "peers/plain_multilingual", "peers/plain_dedup", "peers/trainer")
+MULTILINGUAL += ("peers/plain_importance", "peers/corpus_memory")
+NUCLEAR = ("nuclear_benches", "peers/plain_nuclear")
+ROOMS = ("core", "data", "models", "engine", "measures", "features", "edits", "training")
 
 
 class Refused(Exception):
@@ -124,7 +127,8 @@ def _measured(bench: str, tool: str, args: argparse.Namespace) -> list[Measured]
 
 def _fingerprint(tool: str, rounds: int) -> str:
     """Return a hash of what a measurement depends on: the worker's code, the tool's pins or our source, the rounds."""
-    files = [HERE / f"{name}.py" for name in (*WORKER, *DAS, *TOXICITY)] + sorted((HERE / "peers").glob(f"{tool}*.py"))
+    shared = (*WORKER, *DAS, *TOXICITY, *MULTILINGUAL, *NUCLEAR)
+    files = [HERE / f"{name}.py" for name in shared] + sorted((HERE / "peers").glob(f"{tool}*.py"))
     files += (
         [requirements_of(tool)]
         if tool != OURS

@@ -21,14 +21,30 @@ from benchmarks.goals import BENCHES, GOALS
 from benchmarks.grids import measure_grids
 from benchmarks.machine import QUIET, Watch
 from benchmarks.measured import Measured, summary
+from benchmarks.multilingual_benches import shortfall
 from benchmarks.peak import peak
-from benchmarks.peers import libraries, microtome_toxicity, plain, plain_das, plain_toxicity
+from benchmarks.peers import (
+    libraries,
+    microtome_multilingual,
+    microtome_toxicity,
+    plain,
+    plain_das,
+    plain_dedup,
+    plain_importance,
+    plain_multilingual,
+    plain_toxicity,
+)
 from benchmarks.peers.plain_toxicity import Screened
 from benchmarks.report import write_report
 from benchmarks.rows import join, load, store
 from benchmarks.run import Refused, refuse_busy
 from benchmarks.toxicity_benches import PROJECTED, projector_error
 from benchmarks.workload import BLOCKS, TINY, make_work
+
+from microtome.data.dedup import near_duplicates
+from microtome.training.build.pretraining import architecture, updates
+from microtome.training.build.recipe import load_recipe
+from microtome.training.packing import Rows, positions, targets
 
 
 @pytest.fixture(autouse=True)
@@ -309,3 +325,82 @@ def test_generation_under_another_edit_is_refused(tmp_path):
 
     with pytest.raises(Disagreement, match="tokens differs"):
         benches.edit_overhead(SimpleNamespace(edit_overhead=unedited), make_work("cpu", tmp_path, TINY), 1)
+
+
+# -- the multilingual study's
+
+
+def test_the_model_trained_in_the_benchmark_is_the_laptop_recipes():
+    recipe, full = load_recipe("laptop"), plain_multilingual.FULL
+    ours = architecture(recipe.model, recipe.tokenizer.size).to_dict()
+    theirs = plain_multilingual.config(full).to_dict()
+    assert {k: v for k, v in theirs.items() if ours[k] != v} in ({}, {"use_cache": False})
+    assert (full.rows, full.rows * full.parts * full.seq) == (recipe.pretrain.rows, recipe.pretrain.batch_tokens)
+    made = updates(recipe.pretrain, 0)
+    task = plain_multilingual.Training(None, (), None)
+    assert (task.decay, task.betas, task.eps, task.clip) == (made.weight_decay, made.betas, made.eps, made.clip)
+
+
+def test_documents_packed_in_the_benchmark_are_told_apart_as_ours_are(tmp_path):
+    task = plain_multilingual.training(make_work("cpu", tmp_path, TINY), "packed documents")
+    for part in (part for parts in task.updates for part in parts):
+        assert torch.equal(part.positions, positions(part.documents))
+        assert torch.equal(part.wanted, targets(Rows(part.ids, part.documents)))
+
+
+@pytest.mark.parametrize("change", [{"rate": 6e-4}, {"betas": (0.0, 0.95)}])
+def test_a_loop_that_trains_otherwise_is_refused(change, tmp_path):
+    def offered(task, metric):
+        return [Candidate("other", metric, lambda: plain_multilingual.trained(replace(task, **change)))]
+
+    with pytest.raises(Disagreement, match="losses differs"):
+        benches.pretraining(SimpleNamespace(pretraining=offered), make_work("cpu", tmp_path, TINY), 1)
+
+
+def test_a_training_run_is_timed_by_its_own_clock(tmp_path):
+    def offered(task, metric):
+        return [Candidate("microtome", metric, lambda: plain_multilingual.trained(task)._replace(seconds=1000.0))]
+
+    found = benches.pretraining(SimpleNamespace(pretraining=offered), make_work("cpu", tmp_path, TINY), 1)
+    assert [m.seconds for m in found if m.name == "microtome"] == [1000.0, 1000.0]
+    sizes = plain_multilingual.TINY
+    tokens = sizes.updates * sizes.parts * sizes.rows * sizes.seq
+    assert {m.note for m in found if m.name == "microtome"} == {f"{tokens / 1000:,.0f} tokens/s"}
+
+
+def test_importance_of_the_languages_in_another_order_is_refused(tmp_path):
+    def offered(texts):
+        hooks = Candidate("plain hooks", "neurons", lambda: plain_importance.importances(texts, ["mlp.neurons"]))
+        other = replace(texts, groups=texts.groups.roll(1, 1))
+        return [hooks, replace(hooks, run=lambda: plain_importance.importances(other, ["mlp.neurons"]))]
+
+    with pytest.raises(Disagreement, match=r"mlp\.neurons differs"):
+        benches.importance(SimpleNamespace(importance=offered), make_work("cpu", tmp_path, TINY), 1)
+
+
+def test_plain_minhash_joins_what_is_alike_and_nothing_else():
+    words = [f"w{i}" for i in range(60)]
+    texts = [" ".join(words), "another text", " ".join(reversed(words)), " ".join(words[:-1]), "Another, text!"]
+    assert plain_dedup.near_duplicates(texts).tolist() == [0, 1, 2, 0, 1]
+
+
+def test_who_finds_too_few_planted_pairs_or_joins_too_much_is_refused():
+    documents = plain_dedup.planted(200, 60)
+    truth = plain_dedup.near_duplicates(documents.texts)
+    assert documents.recall(truth) > 0.85 and documents.others(truth) == 0
+    assert shortfall("ours", documents, near_duplicates(documents.texts).first, truth) == 0.0
+    with pytest.raises(Disagreement, match=r"idle: 0\.0000 of 60 planted pairs found"):
+        shortfall("idle", documents, np.arange(len(truth)), truth)
+    with pytest.raises(Disagreement, match=r"greedy: 1\.0000 of 60 planted pairs found, 1(39|40) other"):
+        shortfall("greedy", documents, np.zeros_like(truth), truth)
+
+
+def test_memory_is_that_of_four_times_the_documents_beside_a_quarter(tmp_path):
+    adapter = SimpleNamespace(growth=lambda stage, documents: {"filter": 10.0, "deduplicate": documents / 10}[stage])
+    found = benches.corpus_memory(adapter, make_work("cpu", tmp_path, TINY), 1)
+    assert {m.metric: m.relative for m in found if m.name == "microtome"} == {"filter": 1.0, "deduplicate": 4.0}
+
+
+@pytest.mark.slow  # two processes that import the training room
+def test_memory_is_measured_in_a_process_of_its_own():
+    assert all(0 < microtome_multilingual.growth(stage, 60) < 1000 for stage in ("filter", "deduplicate"))

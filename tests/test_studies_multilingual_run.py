@@ -73,7 +73,10 @@ def test_from_raw_text_to_a_report(whole):
     record = Record.load(whole)
     record.check()
     names = [s["name"] for s in json.loads((whole / "record.json").read_text())["stages"]]
-    assert names == "plan build fidelity model tokens bits questions importance sets ablation alike dynamics published".split()
+    assert (
+        names
+        == "plan build fidelity model tokens bits questions importance sets ablation alike dynamics published".split()
+    )
     assert {r["language"] for r in record.rows("mixture")} == {"en", "de", "hi", "python"}
     assert {r["language"] for r in record.rows("bits")} == {"en", "de", "hi"}
     tuning = [r for r in record.rows("tuning") if r["stage"] == "dpo"]

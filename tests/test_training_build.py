@@ -310,7 +310,9 @@ def test_presets_are_whole_and_come_back_from_toml(name):
 
 
 def test_no_such_recipe_or_stage(tmp_path):
-    with pytest.raises(ConfigError, match=r"No recipe 'laptob'; there are quick, small, laptop, fuxitranyu-8b.* Did you mean"):
+    with pytest.raises(
+        ConfigError, match=r"No recipe 'laptob'; there are quick, small, laptop, fuxitranyu-8b.* Did you mean"
+    ):
         load_recipe("laptob")
     with pytest.raises(ConfigError, match="found no such file"):
         load_recipe(tmp_path / "absent.toml")
