@@ -1,16 +1,18 @@
 """The multilingual study's own arithmetic: what a configuration asks for, what it reads, what balance gains."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from microtome.core.errors import ConfigError, DataError
+from microtome.data.benchmarks import available_benchmarks
 from microtome.studies.multilingual import STUDY, thesis
 from microtome.studies.multilingual.building import planned, within
 from microtome.studies.multilingual.config import Evaluation, MultilingualConfig, Thesis
 from microtome.studies.multilingual.pipeline import SHARES, _wanted
-from microtome.studies.multilingual.sources import parallel_text, questions_of, recipe_of
+from microtome.studies.multilingual.sources import _FILES, parallel_text, questions_of, recipe_of
 from microtome.training.build.recipe import load_recipe
 
 
@@ -72,6 +74,16 @@ def test_questions_are_of_the_languages_at_hand(tmp_path):
         questions_of(replace(config, benchmarks=str(tmp_path)), text)
     with pytest.raises(DataError, match="Languages are compared, found 1"):
         parallel_text(replace(config, languages=("en",)), 10)
+
+
+def test_the_benchmarks_looked_for_in_a_folder_are_those_there_are():
+    assert set(_FILES) <= set(available_benchmarks())
+    real = Path(__file__).parents[2] / "shared/data/benchmarks"
+    if not real.is_dir():
+        pytest.skip("XCOPA and XWinograd are not on this machine")
+    config = MultilingualConfig(benchmarks=str(real), evaluation=Evaluation(cloze=0, questions=3))
+    found = questions_of(config, ("en", "zh", "id"))
+    assert {(c.benchmark, c.language) for c in found} >= {("winograd", "en"), ("winograd", "zh"), ("xcopa", "id")}
 
 
 def test_what_balance_gains_by_hand():

@@ -19,7 +19,7 @@ __all__ = ["load_model", "parallel_text", "questions_of", "recipe_of"]
 
 _EMBEDDED = 2000  # parallel sentences of the embedded sample
 _TO_CUT = 12  # sentences for each that is cut in two: it must be long enough in all languages
-_FILES = {"xcopa": "xcopa", "xwinograd": "crosslingual_winograd.tsv"}
+_FILES = {"xcopa": "xcopa", "winograd": "crosslingual_winograd.tsv"}
 
 
 def parallel_text(config: MultilingualConfig, most: int) -> Mapping[str, Sequence[str]]:
