@@ -129,7 +129,7 @@ def _analyse(config: MultilingualConfig, record: Record, step: Steps, made: Mapp
     step("tokens", lambda told: tokenization(subject().tokenizer, scored, config, told), described)
     _score(config, step, subject, scored, made, described)
 
-    read = {language: lines[: knobs.sentences] for language, lines in texts.items()}
+    read = _readable(subject(), {language: lines[: knobs.sentences] for language, lines in texts.items()})
     weights = step("importance", lambda told: importance(subject(), read, knobs, told), described)
     sets = step("sets", lambda told: language_sets(subject(), read, knobs, told), described)
     step("ablation", lambda told: ablation(subject(), read, sets, weights, knobs, told), sets, weights)
@@ -139,6 +139,13 @@ def _analyse(config: MultilingualConfig, record: Record, step: Steps, made: Mapp
         steps = [(number, checkpoint_path(folder, number)) for number in trained]
         tokenizer = subject().tokenizer
         step("dynamics", lambda told: dynamics(steps, read, knobs, told, tokenizer=tokenizer), described)
+
+
+def _readable(model: Model, texts: Mapping[str, Sequence[str]]) -> Mapping[str, Sequence[str]]:
+    """Return the sentences that have two tokens or more in every language; parallel text has lone commas in it."""
+    sizes = [[len(ids) for ids in model.tokenizer(list(lines))["input_ids"]] for lines in texts.values()]
+    kept = [i for i, row in enumerate(zip(*sizes, strict=True)) if min(row) > 1]
+    return {language: [lines[i] for i in kept] for language, lines in texts.items()}
 
 
 def _described(model: Model, texts: Mapping[str, Sequence[str]]) -> StageOutput:
