@@ -8,10 +8,11 @@ import pytest
 
 from microtome.core.errors import ConfigError, DataError
 from microtome.data.benchmarks import available_benchmarks
+from microtome.models.model import Model
 from microtome.studies.multilingual import STUDY, thesis
 from microtome.studies.multilingual.building import planned, within
 from microtome.studies.multilingual.config import Evaluation, MultilingualConfig, Thesis
-from microtome.studies.multilingual.pipeline import SHARES, _wanted
+from microtome.studies.multilingual.pipeline import SHARES, _readable, _wanted
 from microtome.studies.multilingual.sources import _FILES, parallel_text, questions_of, recipe_of
 from microtome.training.build.recipe import load_recipe
 
@@ -84,6 +85,12 @@ def test_the_benchmarks_looked_for_in_a_folder_are_those_there_are():
     config = MultilingualConfig(benchmarks=str(real), evaluation=Evaluation(cloze=0, questions=3))
     found = questions_of(config, ("en", "zh", "id"))
     assert {(c.benchmark, c.language) for c in found} >= {("winograd", "en"), ("winograd", "zh"), ("xcopa", "id")}
+
+
+def test_a_lone_comma_is_left_out_in_every_language():
+    model = Model.load("zoo:babel")
+    text = {"en": ["The house is old.", ",", "We eat bread."], "de": ["Das Haus ist alt.", "Ja, gern.", ","]}
+    assert _readable(model, text) == {"en": ["The house is old."], "de": ["Das Haus ist alt."]}
 
 
 def test_what_balance_gains_by_hand():

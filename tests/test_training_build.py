@@ -214,6 +214,19 @@ def test_a_stage_that_was_stopped_gets_its_folder_back(tmp_path):
     assert next_one.key != other.key
 
 
+def test_a_kill_between_the_manifest_and_the_name_does_no_harm(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        rename = os.rename
+        patched.setattr(
+            os, "rename", lambda a, b: (_ for _ in ()).throw(KeyboardInterrupt) if a == work(store) else rename(a, b)
+        )
+        store.make("cook", {}, [], lambda folder: (folder / "meal").write_text("soup") and {"taste": "good"})
+    assert (store.unfinished()[0] / "manifest.json").is_file()
+    artefact = store.make("cook", {}, [], lambda folder: {"taste": "better, and told at some length"})
+    assert opened(artefact.path).values == {"taste": "better, and told at some length"}
+
+
 def test_a_damaged_artefact_is_refused(tmp_path):
     store = Store(tmp_path)
     artefact = store.make("cook", {}, [], lambda folder: (folder / "meal").write_text("soup") and {})
@@ -287,6 +300,14 @@ def test_bytes_that_are_not_text_are_counted_and_left_out(tmp_path):
     assert [(r["reason"], r["documents"]) for r in dropped] == [("not utf-8", 1)]
 
 
+def test_corpora_that_are_not_on_this_disk_are_told_apart_by_name(tmp_path):
+    (tmp_path / "held").mkdir()
+    (tmp_path / "held/en.txt").write_text("evaluation text\n")
+    plan = lambda path: replace(recipe(path).corpus, evaluation=(str(tmp_path / "held"),))  # noqa: E731
+    one, two = (corpus_stage.origins(plan(path)) for path in ("hf:one", "hf:two"))
+    assert one["path"] != two["path"] and one["evaluation"] == two["evaluation"] != [str(tmp_path / "held")]
+
+
 def test_evaluation_text_is_not_trained_on(tmp_path):
     write_corpus(tmp_path / "corpus")
     held = (tmp_path / "corpus/en.txt").read_text().splitlines()[3]
@@ -353,6 +374,27 @@ def test_a_favoured_language_gets_its_share_and_the_others_the_rest():
     assert found.shares == pytest.approx({"en": 0.6, "de": 0.2, "hi": 0.2})
     with pytest.raises(ConfigError, match="for 'xx' was asked for, found languages en, de"):
         shares(Mixing(policy="favoured", favoured="xx"), {"en": 1, "de": 1}, 10)
+
+
+def test_tuning_is_not_asked_of_several_processes(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match=r"Stage 'dpo' was asked of 2 processes, tuning runs in one"):
+        build(recipe(tmp_path), tmp_path / "store")
+
+
+@pytest.mark.slow  # two new processes
+def test_two_processes_build_the_model_that_one_builds(made, tmp_path):
+    home, found = made
+    plan = tmp_path / "tiny.toml"
+    plan.write_text(to_toml(recipe(home / "corpus")))
+    command = "-m torch.distributed.run --standalone --nproc_per_node=2 -m microtome.training.build".split()
+    command = [sys.executable, *command, str(plan), "--store", str(tmp_path / "store"), "--until", "pretrain"]
+    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    again = opened(next((tmp_path / "store").glob("pretrain-*")))
+    assert again.key == found["pretrain"].key
+    losses = [pq.read_table(a.path / "curve.parquet").column("loss").to_numpy() for a in (again, found["pretrain"])]
+    assert np.abs(losses[0] - losses[1]).max() < 1e-5
 
 
 def test_rows_must_make_up_an_update(made):

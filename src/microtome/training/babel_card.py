@@ -53,9 +53,9 @@ def _about(trained: Mapping[str, Artefact], models: Mapping[str, Model]) -> list
         "",
         "Small language models of twelve languages, trained from raw text: `babel` on all in nearly equal parts, "
         "`babel-en` on as",
-        "many tokens of which 60 % are English. Written by `microtome zoo build babel --seed "
-        f"{told['seed']} --data CORPUS`; every number",
-        "below was measured on the stored weights.",
+        "many tokens of which 60 % are English. The recipe is that of `microtome zoo build babel --seed "
+        f"{told['seed']} --data CORPUS`;",
+        "every number below was measured on the stored weights.",
         "",
         f"- {told['model']['block']} blocks: {told['model']['layers']} of width {told['model']['width']}, "
         f"{told['model']['mlp']} neurons, {told['model']['heads']} heads; vocabulary "

@@ -129,16 +129,19 @@ def _analyse(config: MultilingualConfig, record: Record, step: Steps, made: Mapp
     step("tokens", lambda told: tokenization(subject().tokenizer, scored, config, told), described)
     _score(config, step, subject, scored, made, described)
 
-    read = _readable(subject(), {language: lines[: knobs.sentences] for language, lines in texts.items()})
-    weights = step("importance", lambda told: importance(subject(), read, knobs, told), described)
-    sets = step("sets", lambda told: language_sets(subject(), read, knobs, told), described)
-    step("ablation", lambda told: ablation(subject(), read, sets, weights, knobs, told), sets, weights)
-    step("alike", lambda told: alikeness(subject(), read, knobs, told), described)
+    read = cache(lambda: _readable(subject(), {name: lines[: knobs.sentences] for name, lines in texts.items()}))
+    weights = step("importance", lambda told: importance(subject(), read(), knobs, told), described)
+    sets = step("sets", lambda told: language_sets(subject(), read(), knobs, told), described)
+    step("ablation", lambda told: ablation(subject(), read(), sets, weights, knobs, told), sets, weights)
+    step("alike", lambda told: alikeness(subject(), read(), knobs, told), described)
     if config.model == BUILT:
         folder, trained = made["pretrain"].path / "checkpoints", made["pretrain"].values["checkpoints"]
         steps = [(number, checkpoint_path(folder, number)) for number in trained]
-        tokenizer = subject().tokenizer
-        step("dynamics", lambda told: dynamics(steps, read, knobs, told, tokenizer=tokenizer), described)
+        step(
+            "dynamics",
+            lambda told: dynamics(steps, read(), knobs, told, tokenizer=subject().tokenizer),
+            described,
+        )
 
 
 def _readable(model: Model, texts: Mapping[str, Sequence[str]]) -> Mapping[str, Sequence[str]]:
@@ -177,14 +180,14 @@ def _score(
     )
     if "questions" not in step.shares:
         return
-    choices = questions_of(config, texts)
+    choices = cache(lambda: questions_of(config, texts))
 
     def asked(told: Callable[[float], None]) -> StageOutput:
-        return questions(subject(), twin(), choices, told, contaminated=_contaminated(choices, made))
+        return questions(subject(), twin(), choices(), told, contaminated=_contaminated(choices(), made))
 
     answered = step("questions", asked, described)
     if "harness" in step.shares:
-        step("harness", lambda told: _agreed(subject(), choices, answered), answered)
+        step("harness", lambda told: _agreed(subject(), choices(), answered), answered)
 
 
 def _agreed(model: Model, choices: Sequence[Choice], answered: Stage) -> StageOutput:

@@ -138,6 +138,7 @@ def opened(path: Path) -> Artefact:
 
 def _seal(work: Path, manifest: dict[str, Any]) -> None:
     files = {str(p.relative_to(work)): p.stat().st_size for p in sorted(work.rglob("*")) if p.is_file()}
+    files.pop(_MANIFEST, None)  # of a run that was killed between here and the rename
     made = {"made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "versions": _versions()}
     whole = {"format": FORMAT, "version": VERSION} | manifest | made | {"files": files}
     write_atomic(work / _MANIFEST, json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False).encode())

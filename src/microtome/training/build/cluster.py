@@ -88,5 +88,6 @@ set -euo pipefail
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 srun torchrun --nnodes={nodes} --nproc-per-node={devices} --rdzv-backend=c10d --rdzv-endpoint="$head:29500" \\
     -m microtome.training.build recipe.toml --store {shlex.quote(store)} --until pretrain --sharded
-srun --nodes=1 torchrun --nproc-per-node={devices} -m microtome.training.build recipe.toml --store {shlex.quote(store)}
+# Tuning runs in one process on one device, which must hold the model, its gradients and optimizer (and for DPO a copy).
+srun --nodes=1 --ntasks=1 --gpus=1 python -m microtome.training.build recipe.toml --store {shlex.quote(store)}
 """

@@ -12,8 +12,10 @@ import hashlib
 import sysconfig
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from importlib.metadata import version
 from itertools import chain as chained
 from pathlib import Path
+from platform import python_version
 from typing import Any
 
 import numpy as np
@@ -40,7 +42,7 @@ from microtome.training.build.artefacts import remove
 from microtome.training.build.recipe import SAMPLE, Corpus
 from microtome.training.build.texts import Texts, TextsWriter, languages_in
 
-__all__ = ["Told", "deduplicated", "file_digests", "filtered", "fingerprint", "source_documents"]
+__all__ = ["Told", "deduplicated", "filtered", "origin", "origins", "source_documents"]
 
 _REFERENCE = 20_000  # documents of a language that its character model is fitted on and calibrated with
 _EDGE = 1 << 20  # bytes at either end of a file that stand for it
@@ -104,26 +106,31 @@ def _limited(documents: Iterable[Document], plan: Corpus) -> Iterator[Document]:
         yield document
 
 
-def fingerprint(plan: Corpus) -> list[str]:
-    """Return what tells the files that a corpus is made from from others.
+def origins(plan: Corpus) -> dict[str, Any]:
+    """Return what a corpus is made from, field by field, so that the same files elsewhere are the same corpus.
 
     Args:
         plan: the recipe's.
     """
-    return file_digests([p for p in (plan.path, plan.code_path, plan.flagged, *plan.evaluation) if p and p != SAMPLE])
+    return {
+        "path": [SAMPLE, version("microtome")] if plan.path == SAMPLE else origin(plan.path),
+        "code_path": origin(plan.code_path) if plan.code_path else ["standard library", python_version()],
+        "flagged": origin(plan.flagged),
+        "evaluation": [origin(path) for path in plan.evaluation],
+    }
 
 
-def file_digests(paths: Iterable[str]) -> list[str]:
-    """Return the name and size of every file, and a digest of both its ends; nothing of what is not on this disk.
+def origin(path: str) -> str | list[str]:
+    """Return name, size and a digest of both ends of every file at a path; the path itself where there is nothing.
 
     Args:
-        paths: files, folders of them, or `hf:NAME`.
+        path: a file, a folder (of which subfolders do not count), or `hf:NAME`.
     """
-    found = []
-    for path in map(Path, paths):
-        files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
-        found += [f"{file.name}:{file.stat().st_size}:{_ends(file)}" for file in files if file.is_file()]
-    return found
+    home = Path(path)
+    if not path or not home.exists():
+        return path
+    files = sorted(p for p in home.iterdir() if p.is_file()) if home.is_dir() else [home]
+    return [f"{file.name}:{file.stat().st_size}:{_ends(file)}" for file in files]
 
 
 def _ends(file: Path) -> str:

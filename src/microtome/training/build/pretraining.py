@@ -148,7 +148,9 @@ def pretrained(
             made.load(state)
         return made
 
-    source = lambda state: Drawn(sampler(state), lambda i: Document(files.ids(i.language, i.index), i.language))  # noqa: E731
+    def source(state: Mapping[str, int] | None) -> Drawn:
+        return Drawn(sampler(state), lambda item: Document(files.ids(item.language, item.index), item.language))
+
     batches = packing(source, seq=context, batch=plan.rows, bos=cutter.bos_token_id, eos=cutter.eos_token_id)
     loop = updates(plan, seed)
     found = pretrain(

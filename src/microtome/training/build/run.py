@@ -12,6 +12,7 @@ from microtome.training.build import chat, corpus, pretraining, tokens
 from microtome.training.build.artefacts import Artefact, Store
 from microtome.training.build.corpus import Told
 from microtome.training.build.recipe import BuildRecipe
+from microtome.training.processes import world
 
 __all__ = ["STAGES", "build"]
 
@@ -39,7 +40,7 @@ def build(
         sharded: divide the model among the processes of a torchrun; changes nothing but memory and rounding.
 
     Raises:
-        ConfigError: no such stage, or a recipe that does not fit together.
+        ConfigError: no such stage, tuning by several processes, or a recipe that does not fit together.
         DataError: what its corpus does not hold.
         RecordError: a damaged artefact, a full disk, or another process at the same stage.
 
@@ -49,6 +50,11 @@ def build(
     """
     if until not in STAGES:
         raise ConfigError(f"No stage '{until}' in a build; it has {', '.join(STAGES)}.{did_you_mean(until, STAGES)}")
+    if world() > 1 and STAGES.index(until) > STAGES.index("pretrain"):
+        raise ConfigError(
+            f"Stage '{until}' was asked of {world()} processes, tuning runs in one: build until 'pretrain' with them, "
+            "then the rest without torchrun."
+        )
     job = _Job(recipe, store if isinstance(store, Store) else Store(store), sharded)
     for stage in STAGES[: STAGES.index(until) + 1]:
 
@@ -74,61 +80,65 @@ class _Job:
 
 def _filter(job: _Job, told: Told) -> Artefact:
     plan, seed = job.recipe.corpus, job.recipe.seed
-    about = asdict(plan) | {"seed": seed, "files": corpus.fingerprint(plan)}
+    about = asdict(plan) | {"seed": seed} | corpus.origins(plan)
     for name in ("similar", "engine", "turns", "test"):  # what comes after
         about.pop(name)
-    for name in ("path", "code_path", "flagged", "evaluation"):  # the same files elsewhere are the same corpus
-        if about["files"]:
-            about.pop(name)
     return job.store.make("filter", about, [], lambda folder: corpus.filtered(plan, seed, folder, told))
 
 
 def _dedup(job: _Job, told: Told) -> Artefact:
     plan, seed, source = job.recipe.corpus, job.recipe.seed, job.made["filter"]
     about = {"similar": plan.similar, "engine": plan.engine, "turns": plan.turns, "test": plan.test, "seed": seed}
-    fill = lambda folder: corpus.deduplicated(plan, seed, source.path, folder, told)  # noqa: E731
-    return job.store.make("dedup", about, [source], fill)
+    return job.store.make(
+        "dedup", about, [source], lambda folder: corpus.deduplicated(plan, seed, source.path, folder, told)
+    )
 
 
 def _tokenizer(job: _Job, told: Told) -> Artefact:
     plan, seed, source = job.recipe.tokenizer, job.recipe.seed, job.made["dedup"]
-    fill = lambda folder: tokens.learnt(plan, seed, source.path, folder, told)  # noqa: E731
-    return job.store.make("tokenizer", asdict(plan) | {"seed": seed}, [source], fill)
+    about = asdict(plan) | {"seed": seed}
+    return job.store.make(
+        "tokenizer", about, [source], lambda folder: tokens.learnt(plan, seed, source.path, folder, told)
+    )
 
 
 def _tokens(job: _Job, told: Told) -> Artefact:
     source, cutter = job.made["dedup"], job.made["tokenizer"]
-    fill = lambda folder: tokens.tokenised(source.path, cutter.path, folder, told)  # noqa: E731
-    return job.store.make("tokens", {}, [source, cutter], fill)
+    return job.store.make(
+        "tokens", {}, [source, cutter], lambda folder: tokens.tokenised(source.path, cutter.path, folder, told)
+    )
 
 
 def _pretrain(job: _Job, told: Told) -> Artefact:
     files, cutter = job.made["tokens"], job.made["tokenizer"]
     about = {name: value for name, value in asdict(job.recipe).items() if name in _TRAINED}
-    fill = lambda folder: pretraining.pretrained(job.recipe, files, cutter, folder, told, sharded=job.sharded)  # noqa: E731
-    return job.store.make("pretrain", about, [files, cutter], fill, together=True)
+    return job.store.make(
+        "pretrain",
+        about,
+        [files, cutter],
+        lambda folder: pretraining.pretrained(job.recipe, files, cutter, folder, told, sharded=job.sharded),
+        together=True,
+    )
 
 
 def _sft(job: _Job, told: Told) -> Artefact | None:
     texts, base = job.made["dedup"], job.made["pretrain"]
     if not job.recipe.sft.path:
         return None
-    about = asdict(job.recipe.sft) | {"seed": job.recipe.seed, "files": _files(job.recipe.sft.path)}
-    fill = lambda folder: chat.tuned(job.recipe, texts.path, base.path, folder, told)  # noqa: E731
-    return job.store.make("sft", about, [texts, base], fill)
+    about = asdict(job.recipe.sft) | {"seed": job.recipe.seed, "path": corpus.origin(job.recipe.sft.path)}
+    return job.store.make(
+        "sft", about, [texts, base], lambda folder: chat.tuned(job.recipe, texts.path, base.path, folder, told)
+    )
 
 
 def _dpo(job: _Job, told: Told) -> Artefact | None:
     texts, base = job.made["dedup"], job.made.get("sft", job.made["pretrain"])
     if not job.recipe.dpo.path:
         return None
-    about = asdict(job.recipe.dpo) | {"seed": job.recipe.seed, "files": _files(job.recipe.dpo.path)}
-    fill = lambda folder: chat.aligned(job.recipe, texts.path, base.path, folder, told)  # noqa: E731
-    return job.store.make("dpo", about, [texts, base], fill)
-
-
-def _files(path: str) -> list[str]:
-    return [] if path == chat.OWN else corpus.file_digests([path])
+    about = asdict(job.recipe.dpo) | {"seed": job.recipe.seed, "path": corpus.origin(job.recipe.dpo.path)}
+    return job.store.make(
+        "dpo", about, [texts, base], lambda folder: chat.aligned(job.recipe, texts.path, base.path, folder, told)
+    )
 
 
 _TRAINED = ("model", "mixing", "pretrain", "seed")
