@@ -215,12 +215,12 @@ def test_a_stage_that_was_stopped_gets_its_folder_back(tmp_path):
 
 
 def test_a_kill_between_the_manifest_and_the_name_does_no_harm(tmp_path, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
     store = Store(tmp_path)
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        rename = os.rename
-        patched.setattr(
-            os, "rename", lambda a, b: (_ for _ in ()).throw(KeyboardInterrupt) if a == work(store) else rename(a, b)
-        )
+        patched.setattr(os, "rename", stop)
         store.make("cook", {}, [], lambda folder: (folder / "meal").write_text("soup") and {"taste": "good"})
     assert (store.unfinished()[0] / "manifest.json").is_file()
     artefact = store.make("cook", {}, [], lambda folder: {"taste": "better, and told at some length"})
