@@ -71,9 +71,8 @@ def ablation(
     counts = resampled(reading.sentences, knobs.draws, "ablation", seed=knobs.seed)
     # [cells, languages, 1 + draws]: nats a token more than unablated
     deltas = np.einsum("rs,cls->clr", counts, effects - base) / np.einsum("rs,ls->lr", counts, tokens)
-    rest = [len(names) - 1] * len(names)
     own = np.stack([deltas[i, c.language] for i, c in enumerate(cells)])
-    others = (deltas.sum(1) - own) / np.array(rest)[[c.language for c in cells], None]
+    others = (deltas.sum(1) - own) / (len(names) - 1)
     matrix = _matrix(cells, deltas, names, reading.sentences)
     return StageOutput(
         tables={

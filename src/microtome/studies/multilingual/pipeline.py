@@ -195,9 +195,7 @@ def _agreed(model: Model, choices: Sequence[Choice], answered: Stage) -> StageOu
     with TemporaryDirectory() as folder:
         model.module.save_pretrained(Path(folder) / "model")
         model.tokenizer.save_pretrained(Path(folder) / "model")
-        there = run_harness(
-            Path(folder) / "model", choices, Path(folder) / "tasks", device=str(next(model.module.parameters()).device)
-        )
+        there = run_harness(Path(folder) / "model", choices, Path(folder) / "tasks", device=str(model.device))
     return agreement(there, answered.rows("options"))
 
 
