@@ -7,7 +7,7 @@ import pytest
 
 from close import FLOAT64
 from microtome.core.errors import DataError, MeasureError
-from microtome.measures.language_neurons import language_neurons, overlaps, read_released
+from microtome.measures.language_neurons import firing_bar, language_neurons, overlaps, read_released
 from microtome.measures.representations import alike, cka, retrieval
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -71,12 +71,21 @@ def test_the_released_file_follows_the_rule():
     assert sum(map(len, sets[0])) == 95
 
 
+def test_the_bar_is_a_rate_that_is_there():
+    assert firing_bar([0.4, 0.1, 0.3, 0.2], 0.5) == 0.2 and firing_bar([0.7], 0.05) == 0.7
+    assert firing_bar(np.r_[np.zeros(90), np.ones(10)]) == 1
+
+
 def test_bad_rates_and_files_are_named(tmp_path):
     for wrong in (rates() * 10, -rates(), np.full((4, 10), np.nan), rates()[:2]):
         with pytest.raises(MeasureError):
             language_neurons(wrong, NAMES)
     with pytest.raises(MeasureError, match="0 neurons of 10"):
         language_neurons(rates(10), NAMES)
+    with pytest.raises(MeasureError, match=r"found 0 that fire above 1 in some language"):
+        language_neurons(np.ones((4, 200)), NAMES)
+    with pytest.raises(MeasureError, match="1.5 quantile"):
+        firing_bar([0.1, 0.2], 1.5)
     with pytest.raises(DataError, match="nowhere"):
         read_released(tmp_path / "nowhere.pth")
     (tmp_path / "broken.pth").write_bytes(b"not a file of tensors")

@@ -405,6 +405,16 @@ def test_one_checkpoint_twice_gives_the_same_numbers(record):
         dynamics([], sentences(), KNOBS, quiet)
 
 
+def test_a_checkpoint_whose_neurons_always_fire_has_none_of_one_language(tmp_path):
+    module = tiny.build("gpt2", dtype=torch.float32)
+    for block in module.transformer.h:
+        torch.nn.init.constant_(block.mlp.c_fc.bias, 100.0)
+    module.save_pretrained(tmp_path)
+    small = Analysis(dynamics_sentences=14, draws=20, resamples=2)
+    found = dynamics([(5, tmp_path)], sentences(), small, quiet, tokenizer=Words()).tables["dynamics"]
+    assert {r["value"] for r in found if r["measure"] == "specific neurons"} == {0.0}
+
+
 def test_verdicts_say_what_the_planted_model_holds(record):
     verdicts = {j.claim.id: j.verdict for j in record.claims}
     assert verdicts["language_neurons_exist"].outcome == "reproduced"

@@ -22,7 +22,7 @@ from microtome.core.errors import DataError, MeasureError
 from microtome.core.units import Units
 from microtome.measures.arrays import numbers
 
-__all__ = ["LanguageNeurons", "language_neurons", "overlaps", "read_released"]
+__all__ = ["LanguageNeurons", "firing_bar", "language_neurons", "overlaps", "read_released"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,11 +101,9 @@ def language_neurons(
             f"Firing rates [languages, units] from 0 to 1 of at least two languages were asked for, found "
             f"{list(p.shape)} from {p.min():.3g} to {p.max():.3g}."
         )
-    if not 0 < share < 1 or not 0 < quantile < 1:
-        raise MeasureError(
-            f"A share of {share} above the {quantile} quantile was asked for; give both between 0 and 1."
-        )
-    bar = float(np.partition(p.ravel(), round(quantile * p.size) - 1)[round(quantile * p.size) - 1])
+    if not 0 < share < 1:
+        raise MeasureError(f"A share of {share} of the neurons was asked for; give one between 0 and 1.")
+    bar = firing_bar(p, quantile)
     active = p > bar
     entropy = np.where(active.any(0), _entropy(p), np.inf)
     k = round(share * p.shape[1])
@@ -117,6 +115,30 @@ def language_neurons(
     chosen = np.zeros(p.shape[1], bool)
     chosen[np.argsort(entropy, kind="stable")[:k]] = True
     return LanguageNeurons(tuple(languages), entropy, bar, active & chosen)
+
+
+def firing_bar(rates: Any, quantile: float = 0.95) -> float:
+    """Return the firing rate above which a neuron counts as active in a language: a quantile of all rates.
+
+    Where more than the rest of all rates are 1, as in a model that has hardly been trained, the bar is 1 and no neuron
+    is above it.
+
+    Args:
+        rates: of any shape.
+        quantile: which one; of n rates the round(quantile n)-th in order, as the authors' `kthvalue` has it.
+
+    Raises:
+        MeasureError: no rate, one that is no number, or a quantile out of range.
+
+    Example:
+        >>> firing_bar([[0.1, 0.2], [0.3, 0.4]], 0.5)
+        0.2
+    """
+    p = numbers(rates, "Firing rates").ravel()
+    if not 0 < quantile < 1:
+        raise MeasureError(f"The {quantile} quantile of firing rates was asked for; give one between 0 and 1.")
+    place = max(round(quantile * p.size) - 1, 0)
+    return float(np.partition(p, place)[place])
 
 
 def overlaps(found: LanguageNeurons) -> np.ndarray:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from microtome.core.errors import DataError
+from microtome.measures.language_neurons import firing_bar
 from microtome.models.model import Model
 from microtome.records import StageOutput, Told
 from microtome.studies.multilingual.alikeness import POOLINGS, alike_layers, states_of
@@ -21,7 +22,6 @@ from microtome.studies.multilingual.probing import probe_rows
 from microtome.studies.multilingual.rates import Fired, fired
 from microtome.studies.multilingual.reading import weigh
 from microtome.studies.multilingual.sentences import resampled, spread, tokenised, twin_of
-from microtome.studies.multilingual.sets import found_in
 
 __all__ = ["dynamics"]
 
@@ -79,7 +79,7 @@ def _headline(model: Model, texts: Mapping[str, Sequence[str]], knobs: Analysis)
     _, accuracy = probe_rows(states.pooled[0], small)
     counts = resampled(n, small.draws, "importance", seed=small.seed)
     shares = weighed.shares(counts).mean(0)
-    specific = _specific(seen, sentences.languages, small)
+    specific = _specific(seen, small)
     rows = []
     for k, name in enumerate(THIRDS):
         here = part == k
@@ -98,10 +98,12 @@ def _headline(model: Model, texts: Mapping[str, Sequence[str]], knobs: Analysis)
     return rows, float(weighed.losses.sum() / weighed.tokens.sum())
 
 
-def _specific(seen: Fired, languages: Sequence[str], knobs: Analysis) -> list[np.ndarray]:
-    """Return which neurons are above the bar in one language only, on the whole and in each resample."""
-    rates = [seen.rates, *seen.resampled]
-    return [(p > found_in(p, languages, knobs).bar).sum(0) == 1 for p in rates]
+def _specific(seen: Fired, knobs: Analysis) -> list[np.ndarray]:
+    """Return which neurons are above the bar in one language only, on the whole and in each resample.
+
+    Nothing is chosen of them: early in training many fire always, the bar is 1, and there is nothing to choose from.
+    """
+    return [(p > firing_bar(p, knobs.quantile)).sum(0) == 1 for p in [seen.rates, *seen.resampled]]
 
 
 def _about(shares: Sequence[float], n: int) -> dict:
