@@ -67,7 +67,7 @@ BENCHES = {
         "_multilingual",
     ),
     "importance": Bench(
-        "Importance of units in twelve languages, 100 parallel sentences in each, the laptop recipe's model, float32",
+        "Importance of units in twelve languages, 10 parallel sentences in each, the laptop recipe's model, float32",
         "forward pass and loss of the same batches, without gradients",
         "_multilingual",
     ),

@@ -84,7 +84,7 @@ def test_bad_rates_and_files_are_named(tmp_path):
         language_neurons(rates(10), NAMES)
     with pytest.raises(MeasureError, match=r"found 0 that fire above 1 in some language"):
         language_neurons(np.ones((4, 200)), NAMES)
-    with pytest.raises(MeasureError, match="1.5 quantile"):
+    with pytest.raises(MeasureError, match=r"The 1\.5 quantile"):
         firing_bar([0.1, 0.2], 1.5)
     with pytest.raises(DataError, match="nowhere"):
         read_released(tmp_path / "nowhere.pth")

@@ -187,20 +187,20 @@ def _epoch(
 ) -> Float[Tensor, "active"]:
     """Take every batch once; return each active seed's weighted mean squared error over them."""
     order = torch.stack([_order(seeds[s], state.epoch, len(train)) for s in state.active.tolist()])
-    batches = order.split(schedule.batch, 1)
+    rows = (train.z, train.n, train.task, train.value, train.weight)
+    batches = list(zip(*(x[order].split(schedule.batch, 1) for x in rows), strict=True))
     total, weight = torch.zeros(2, len(state.active))
-    for k, rows in enumerate(batches):
-        weights = state.optimizer.weights.requires_grad_()
-        found = forward(weights, train.z[rows], train.n[rows], train.task[rows])
-        errors = ((found - train.value[rows]).square() * train.weight[rows]).sum(1)
-        gradient = torch.autograd.grad((errors / train.weight[rows].sum(1)).sum(), weights)[0]
-        size = gradient.norm(dim=1, keepdim=True)
-        gradient *= (schedule.clip / size.clamp(min=1e-12)).clamp(max=1)
+    for k, (z, n, task, value, counts) in enumerate(batches):
+        weights, size = state.optimizer.weights.requires_grad_(), counts.sum(1)
+        errors = ((forward(weights, z, n, task) - value).square() * counts).sum(1)
+        gradient = torch.autograd.grad((errors / size).sum(), weights)[0]
+        length = gradient.norm(dim=1, keepdim=True)
+        gradient *= (schedule.clip / length.clamp(min=1e-12)).clamp(max=1)
         state.optimizer.weights = weights.detach()
         state.optimizer.step(gradient, schedule.share(state.epoch + k / len(batches)))
         _average(state, schedule)
         total += errors.detach()
-        weight += train.weight[rows].sum(1)
+        weight += size
     if not torch.isfinite(total).all():
         raise ModelError(
             f"Training diverged in epoch {state.epoch} (seed {seeds[state.active[~torch.isfinite(total)][0]]}); lower "
