@@ -9,8 +9,10 @@ import pytest
 from microtome.core.errors import ConfigError, DataError
 from microtome.data.benchmarks import available_benchmarks
 from microtome.models.model import Model
+from microtome.records import Record, StageOutput
 from microtome.studies.multilingual import STUDY, thesis
 from microtome.studies.multilingual.building import planned, within
+from microtome.studies.multilingual.claims import judge
 from microtome.studies.multilingual.config import Evaluation, MultilingualConfig, Thesis
 from microtome.studies.multilingual.pipeline import SHARES, _readable, _wanted
 from microtome.studies.multilingual.sources import _FILES, parallel_text, questions_of, recipe_of
@@ -108,3 +110,14 @@ def test_what_balance_gains_by_hand():
     assert (rows["hi"]["low"], rows["hi"]["high"]) == pytest.approx((0.6 - half, 0.6 + half), abs=1e-6)
     one = {kind: values[:1] for kind, values in scores.items()}
     assert thesis._gains(one, ["en", "hi"], MultilingualConfig())[0]["low"] is None
+
+
+@pytest.mark.parametrize(("judged", "outcome"), [(29, "not testable here"), (30, "reproduced")])
+def test_few_answers_that_can_be_judged_give_no_verdict_on_fidelity(judged, outcome, tmp_path):
+    rows = [{"model": stage, "language": "en", "passed": 0.5, "n": judged} for stage in ("pretrain", "dpo")]
+    ends = {"": 0.8, "_low": 0.7, "_high": 0.9, "_null": 0.2}
+    values = {f"fidelity_dpo{end}": value for end, value in ends.items()} | {"fidelity_pretrain": 0.4}
+    with Record.open(tmp_path / "record", study="toy", config={}, seed=0) as record:
+        record.stage("fidelity", lambda: StageOutput({"fidelity": rows}, {}, {**values, "fidelity_dpo_n": judged}))
+        verdicts = {claim.id: verdict for claim, verdict in judge(record)}
+    assert verdicts["tuning_keeps_the_language"].outcome == outcome

@@ -12,6 +12,8 @@ from microtome.studies.multilingual.analysis_claims import judge_analysis
 __all__ = ["PAPER", "judge"]
 
 PAPER = "arXiv 2408.06273"
+LEAST_ANSWERS = 30
+"""With fewer that can be judged, a rate over languages says nothing."""
 
 
 def judge(record: Record) -> Iterator[tuple[Claim, Verdict]]:
@@ -62,6 +64,12 @@ def _spoken(record: Record) -> tuple[Claim, Verdict]:
     if len(stages) < 2 or record.value(f"fidelity_{stages[-1]}") is None:
         return claim, Verdict("not testable here", "no tuned model, or none whose answers are long enough to judge.")
     last, base = stages[-1], record.value("fidelity_pretrain")
+    if (judged := record.value(f"fidelity_{last}_n")) < LEAST_ANSWERS:
+        return claim, Verdict(
+            "not testable here",
+            f"{judged} answers of the tuned model have a line long enough to judge; at least {LEAST_ANSWERS} are asked "
+            "for: give more prompts, or train for longer.",
+        )
     value, low, high = (record.value(f"fidelity_{last}{end}") for end in ("", "_low", "_high"))
     null = record.value(f"fidelity_{last}_null")
     outcome = "not reproduced"
@@ -71,6 +79,4 @@ def _spoken(record: Record) -> tuple[Claim, Verdict]:
         f"{s} {record.value(f'fidelity_{s}'):.2f}" for s in stages if record.value(f"fidelity_{s}") is not None
     )
     control = {"wanted languages shuffled": null or 0.0, "before tuning": base or 0.0}
-    return claim, Verdict(
-        outcome, f"Pass rate: {told}.", value, record.value(f"fidelity_{last}_n"), (low, high), control
-    )
+    return claim, Verdict(outcome, f"Pass rate: {told}.", value, judged, (low, high), control)
