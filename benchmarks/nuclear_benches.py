@@ -12,12 +12,12 @@ from benchmarks.agreement import agreement
 from benchmarks.clock import alternate
 from benchmarks.environments import OURS
 from benchmarks.measured import Measured, summary
+from benchmarks.peers.plain_nuclear import EPOCHS
 from benchmarks.workload import Work
 
 __all__ = ["SEEDS", "regressors"]
 
 SEEDS = 8
-EPOCHS = 4  # of every fit
 
 
 def regressors(adapter: ModuleType, work: Work, rounds: int) -> list[Measured]:

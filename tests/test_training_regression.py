@@ -25,6 +25,7 @@ from microtome.training.regression import (
     untrained,
 )
 from microtome.training.regression.saving import load_fitted, save_fitted
+from microtome.training.regression.threads import threads_for
 
 SMALL = Shape(protons=12, neutrons=15, embedding=6, width=8, blocks=1, base=8, spread=0.3)
 PLAN = Schedule(epochs=6, batch=32, peak=1e-2, judge_every=2)
@@ -277,6 +278,19 @@ def test_what_cannot_be_done_is_said_in_one_line(call, error, said):
     with pytest.raises(error, match=said) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("multiplications", "inside"), [(1e6, 1), (1e9, 2)])
+def test_small_products_take_one_thread_and_give_the_others_back(multiplications, inside):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(ZeroDivisionError), threads_for(multiplications):
+            assert torch.get_num_threads() == inside
+            1 / 0  # noqa: B018
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_fit_that_diverges_says_so():

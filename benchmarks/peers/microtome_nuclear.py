@@ -11,14 +11,13 @@ from microtome.training.regression import Numbers, Schedule, Shape, fit_seeds, u
 
 __all__ = ["regressors"]
 
-EPOCHS = 4  # all within the warm-up, so that the plain loop needs no schedule of its own
 ROUNDING = 1e-2  # losses of the last epoch; Adam divides by roots of squares and so enlarges what rounding does
 
 
 def regressors(work: Work, seeds: int) -> list[Candidate]:
     """Fits of the study's size: the plain loop of one seed first, then both ways to fit several."""
     width = min(64, work.size.hidden)
-    plan = plain.Plan(119, 179, width, 2, EPOCHS, 256)
+    plan = plain.Plan(119, 179, width, 2, plain.EPOCHS, 256)
     rows = plain.made_rows(plan, 2200)
     shape = Shape(plan.protons, plan.neutrons, embedding=width, width=width, base=width, spread=0.03)
     starts, orders = [_start(shape, s) for s in range(seeds)], [_orders(s, len(rows.z)) for s in range(seeds)]
@@ -53,5 +52,5 @@ def _start(shape: Shape, seed: int) -> dict[str, Tensor]:
 
 def _orders(seed: int, rows: int) -> list[Tensor]:
     """Return the order of rows of every epoch that our fit draws."""
-    made = (torch.Generator().manual_seed(derive(seed, "order", epoch)) for epoch in range(EPOCHS))
+    made = (torch.Generator().manual_seed(derive(seed, "order", epoch)) for epoch in range(plain.EPOCHS))
     return [torch.randperm(rows, generator=draw) for draw in made]

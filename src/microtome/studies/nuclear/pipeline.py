@@ -23,9 +23,9 @@ from microtome.training.regression.saving import save_fitted
 __all__ = ["run"]
 
 # name -> share of the time on two cores, so that the estimate of the time left is even
-SHARES = {"data": 1, "fit_residual": 30, "fit_direct": 20, "fit_theory": 20, "fit_noise": 12, "holdout": 1,
-          "geometry": 12, "helices": 12, "evolution": 2, "replacements": 3, "maps": 1, "penultimate": 3, "symbolic": 10,
-          "multitask": 30, "modular": 4}  # fmt: skip
+SHARES = {"data": 1, "fit_residual": 12, "fit_direct": 10, "fit_theory": 10, "fit_noise": 10, "holdout": 1,
+          "geometry": 2, "helices": 4, "evolution": 1, "replacements": 1, "maps": 1, "penultimate": 1, "symbolic": 2,
+          "multitask": 21, "modular": 3}  # fmt: skip
 TRAINED = ("residual", "direct", "theory", "noise")
 
 

@@ -27,6 +27,7 @@ from microtome.training.regression.fitted import Fitted, Judged, untrained
 from microtome.training.regression.network import EmbeddingRegressor, Shape
 from microtome.training.regression.numbers import Numbers
 from microtome.training.regression.stacked import AdamW, Stacked
+from microtome.training.regression.threads import threads_for
 
 __all__ = ["Schedule", "fit_seeds", "log_spaced"]
 
@@ -145,7 +146,8 @@ def fit_seeds(
     state = _resumed(checkpoint, named) or _begun(shape, seeds, schedule, forward)
     saved = started = time.monotonic()
     first = state.epoch
-    with torch.inference_mode(False), torch.enable_grad():
+    product = len(seeds) * min(schedule.batch, len(train)) * shape.width * max(shape.width, shape.embedding)
+    with torch.inference_mode(False), torch.enable_grad(), threads_for(product):
         _snapshot(state, schedule, forward)
         while state.epoch < schedule.epochs and len(state.active):
             error = _epoch(forward, state, train, schedule, seeds)
