@@ -1,5 +1,7 @@
 """Embedding regressors: the formula, seeds that do not meet, an optimizer that is AdamW, stopping, and going on."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -25,7 +27,7 @@ from microtome.training.regression import (
     untrained,
 )
 from microtome.training.regression.saving import load_fitted, save_fitted
-from microtome.training.regression.threads import threads_for
+from microtome.training.regression.threads import shared_out
 
 SMALL = Shape(protons=12, neutrons=15, embedding=6, width=8, blocks=1, base=8, spread=0.3)
 PLAN = Schedule(epochs=6, batch=32, peak=1e-2, judge_every=2)
@@ -280,17 +282,33 @@ def test_what_cannot_be_done_is_said_in_one_line(call, error, said):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("multiplications", "inside"), [(1e6, 1), (1e9, 2)])
-def test_small_products_take_one_thread_and_give_the_others_back(multiplications, inside):
+@pytest.mark.parametrize(("multiplications", "shares"), [(1e6, [(0, 2), (2, 5)]), (1e9, [(0, 5)])])
+def test_threads_share_seeds_out_where_products_are_small(multiplications, shares):
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        with pytest.raises(ZeroDivisionError), threads_for(multiplications):
-            assert torch.get_num_threads() == inside
-            1 / 0  # noqa: B018
-        assert torch.get_num_threads() == 2
+        with shared_out(multiplications) as each:
+            found = each(lambda thread, part: (part.start, part.stop, torch.get_num_threads()), 5)
+            alone = each(lambda thread, part: (part.start, part.stop), 1)
+        assert [f[:2] for f in found] == shares and {f[2] for f in found} == {1 if len(shares) > 1 else 2}
+        assert alone == [(0, 1)] and torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_seeds_learn_the_same_on_any_number_of_threads(threads):
+    z, n, _ = inputs()
+    rows = Numbers(z, n, torch.zeros_like(z), torch.sin(z / 3.0), torch.ones(len(z)))
+    before = torch.get_num_threads()
+    found = []
+    for count in (1, threads):
+        torch.set_num_threads(count)
+        try:
+            found.append(fit_seeds(SMALL, rows, rows, replace(PLAN, patience=2), seeds=range(5)))
+        finally:
+            torch.set_num_threads(before)
+    assert largest(found[0].weights, found[1].weights) < FLOAT32 and found[0].epoch == found[1].epoch
 
 
 def test_a_fit_that_diverges_says_so():

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -27,7 +28,7 @@ from microtome.training.regression.fitted import Fitted, Judged, untrained
 from microtome.training.regression.network import EmbeddingRegressor, Shape
 from microtome.training.regression.numbers import Numbers
 from microtome.training.regression.stacked import AdamW, Stacked
-from microtome.training.regression.threads import threads_for
+from microtome.training.regression.threads import shared_out
 
 __all__ = ["Schedule", "fit_seeds", "log_spaced"]
 
@@ -111,6 +112,14 @@ class _State:
     snapshots: dict[int, dict[str, Tensor]] = field(default_factory=dict)
 
 
+class _Part(NamedTuple):
+    """What an epoch made of some seeds: weights, their running mean, the weighted mean squared error of each."""
+
+    optimizer: AdamW
+    averaged: Tensor
+    error: Float[Tensor, "part"]
+
+
 def fit_seeds(
     shape: Shape,
     train: Numbers,
@@ -143,14 +152,18 @@ def fit_seeds(
     if not seeds or len(set(seeds)) < len(seeds):
         raise ConfigError(f"Seeds {list(seeds)} were asked for; give at least one, each once.")
     forward, named = Stacked(EmbeddingRegressor(shape)), _named(shape, train, held, schedule, seeds)
+    forwards = [Stacked(EmbeddingRegressor(shape)) for _ in range(torch.get_num_threads())]  # one to a thread
     state = _resumed(checkpoint, named) or _begun(shape, seeds, schedule, forward)
     saved = started = time.monotonic()
     first = state.epoch
-    product = len(seeds) * min(schedule.batch, len(train)) * shape.width * max(shape.width, shape.embedding)
-    with torch.inference_mode(False), torch.enable_grad(), threads_for(product):
+    product = min(schedule.batch, len(train)) * shape.width * max(shape.width, shape.embedding)
+    with torch.inference_mode(False), torch.enable_grad(), shared_out(product) as each:
         _snapshot(state, schedule, forward)
         while state.epoch < schedule.epochs and len(state.active):
-            error = _epoch(forward, state, train, schedule, seeds)
+            parts = each(
+                lambda thread, part: _epoch(forwards[thread], state, train, schedule, seeds, part), len(state.active)
+            )
+            error = _joined(state, parts)
             state.epoch += 1
             _snapshot(state, schedule, forward)
             if state.epoch % schedule.judge_every == 0 or state.epoch == schedule.epochs:
@@ -185,37 +198,38 @@ def _begun(shape: Shape, seeds: tuple[int, ...], schedule: Schedule, forward: St
 
 
 def _epoch(
-    forward: Stacked, state: _State, train: Numbers, schedule: Schedule, seeds: tuple[int, ...]
-) -> Float[Tensor, "active"]:
-    """Take every batch once; return each active seed's weighted mean squared error over them."""
-    order = torch.stack([_order(seeds[s], state.epoch, len(train)) for s in state.active.tolist()])
+    forward: Stacked, state: _State, train: Numbers, schedule: Schedule, seeds: tuple[int, ...], part: slice
+) -> _Part:
+    """Take every batch once for some of the active seeds; the state stays as it is."""
+    order = torch.stack([_order(seeds[s], state.epoch, len(train)) for s in state.active[part].tolist()])
     rows = (train.z, train.n, train.task, train.value, train.weight)
     batches = list(zip(*(x[order].split(schedule.batch, 1) for x in rows), strict=True))
-    total, weight = torch.zeros(2, len(state.active))
+    optimizer, averaged = state.optimizer.part(part), state.averaged[part].clone()
+    total, weight = torch.zeros(2, len(order))
     for k, (z, n, task, value, counts) in enumerate(batches):
-        weights, size = state.optimizer.weights.requires_grad_(), counts.sum(1)
+        weights, size = optimizer.weights.detach().requires_grad_(), counts.sum(1)
         errors = ((forward(weights, z, n, task) - value).square() * counts).sum(1)
         gradient = torch.autograd.grad((errors / size).sum(), weights)[0]
         length = gradient.norm(dim=1, keepdim=True)
         gradient *= (schedule.clip / length.clamp(min=1e-12)).clamp(max=1)
-        state.optimizer.weights = weights.detach()
-        state.optimizer.step(gradient, schedule.share(state.epoch + k / len(batches)))
-        _average(state, schedule)
+        optimizer.step(gradient, schedule.share(state.epoch + k / len(batches)))
+        # the running mean begins as a plain mean, so that the first weights are soon forgotten
+        averaged.lerp_(optimizer.weights, 1 - min(schedule.average, optimizer.steps / (optimizer.steps + 10)))
         total += errors.detach()
         weight += size
     if not torch.isfinite(total).all():
         raise ModelError(
-            f"Training diverged in epoch {state.epoch} (seed {seeds[state.active[~torch.isfinite(total)][0]]}); lower "
-            "the peak learning rate."
+            f"Training diverged in epoch {state.epoch} (seed {seeds[state.active[part][~torch.isfinite(total)][0]]}); "
+            "lower the peak learning rate."
         )
-    return total / weight
+    return _Part(optimizer, averaged, total / weight)
 
 
-@torch.no_grad()
-def _average(state: _State, schedule: Schedule) -> None:
-    """Move the running mean; it begins as a plain mean, so that the first weights are soon forgotten."""
-    steps = state.optimizer.steps
-    state.averaged.lerp_(state.optimizer.weights, 1 - min(schedule.average, steps / (steps + 10)))
+def _joined(state: _State, parts: Sequence[_Part]) -> Float[Tensor, "active"]:
+    """Put what became of all parts into the state; return the errors."""
+    state.optimizer.take([part.optimizer for part in parts])
+    state.averaged = torch.cat([part.averaged for part in parts])
+    return torch.cat([part.error for part in parts])
 
 
 def _order(seed: int, epoch: int, rows: int) -> Tensor:

@@ -94,6 +94,19 @@ class AdamW:
         step = self.mean * (rates * (root / (1 - first**self.steps)))
         self.weights.mul_(1 - rates * self.decays).addcdiv_(step, size, value=-1)
 
+    def part(self, seeds: slice) -> "AdamW":
+        """Return an optimizer of copies of some seeds, which `take` gives back."""
+        part = AdamW(self.weights[seeds].clone(), self.rates, self.decays, betas=self.betas, epsilon=self.epsilon)
+        part.mean, part.square, part.steps = self.mean[seeds].clone(), self.square[seeds].clone(), self.steps
+        return part
+
+    def take(self, parts: Sequence["AdamW"]) -> None:
+        """Take over from the parts that all seeds were divided into, in order."""
+        self.weights, self.mean, self.square = (
+            torch.cat([getattr(part, name) for part in parts]) for name in ("weights", "mean", "square")
+        )
+        self.steps = parts[0].steps
+
     def keep(self, seeds: Tensor) -> None:
         """Go on with some of the seeds."""
         self.weights, self.mean, self.square = self.weights[seeds], self.mean[seeds], self.square[seeds]
