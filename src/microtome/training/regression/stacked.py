@@ -53,7 +53,7 @@ class Stacked:
     def __call__(self, weights: Float[Tensor, "seed parameter"], *inputs: Tensor) -> Tensor:
         """Return the module's outputs for every seed; inputs have the seeds in front, or none and are shared."""
         own = tuple(x.expand(len(weights), -1) if x.ndim == 1 else x for x in inputs)
-        return functional_call(self.module, self.parts(weights), own)
+        return functional_call(self.module, self.parts(weights), own, tie_weights=False)
 
 
 class AdamW:
