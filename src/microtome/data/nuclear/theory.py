@@ -64,7 +64,7 @@ def _filled(z: np.ndarray, n: np.ndarray, formula: Formula, source: str, *, rows
         source=source,
         format="theory",
         sha256="",
-        citation=f"no data: the mass formula {formula.terms.name} in MeV ({numbers})",
+        citation=f"No data: the mass formula {formula.terms.name} in MeV ({numbers})",
         rows=rows,
         dropped={"far from the valley of stability": left} if left else {},
     )

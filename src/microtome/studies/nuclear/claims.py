@@ -267,8 +267,8 @@ def _formulas(record: Record) -> tuple[Claim, Verdict]:
     front = [r for r in record.rows("fronts") if r["target"] == "binding energy"]
     five = min(front, key=lambda r: abs(r["terms"] - 5))
     reason = (
-        f"{_listed({str(r['replaced']): r['rms'] for r in rows}, ' MeV')} Of the energies themselves, {five['terms']} "
-        f"terms leave {five['held_rms']:.2f} MeV: {five['formula']}."
+        f"{_listed({str(r['replaced']) + ' replaced:': r['rms'] for r in rows}, ' MeV')} Of the energies themselves, "
+        f"{five['terms']} terms leave {five['held_rms']:.2f} MeV: {five['formula']}."
     )
     rows_n, semf = rows[0]["n"], next(r["rms"] for r in record.rows("holdout") if r["label"] == "SEMF, fitted")
     interval = (min(ratio[1:]), max(ratio[1:]))
