@@ -27,6 +27,7 @@ from microtome.training.regression import (
     untrained,
 )
 from microtome.training.regression.saving import load_fitted, save_fitted
+from microtome.training.regression.slopes import Slopes
 from microtome.training.regression.threads import shared_out
 
 SMALL = Shape(protons=12, neutrons=15, embedding=6, width=8, blocks=1, base=8, spread=0.3)
@@ -92,6 +93,27 @@ def test_seeds_side_by_side_give_what_each_module_gives():
     own = [torch.stack([torch.roll(x, s) for s in range(3)]) for x in (z, n, task)]
     rolled = torch.stack([m(*(x[s] for x in own)) for s, m in enumerate(modules)])
     assert largest(stacked(weights, *own), rolled) < FLOAT32
+
+
+@pytest.mark.parametrize("shape", [
+    SMALL,
+    replace(SMALL, tasks=3, blocks=0),
+    replace(SMALL, tasks=3, mixing="attention", blocks=2),
+    replace(SMALL, width=16, mixing="attention"),
+])  # fmt: skip
+def test_the_gradient_written_down_is_autograds(shape):
+    draw = torch.Generator().manual_seed(1)
+    stacked = Stacked(EmbeddingRegressor(shape))
+    weights = torch.randn(3, sum(stacked.sizes), generator=draw, dtype=torch.float64) / 3
+    indices = tuple(torch.randint(0, k, (3, 20), generator=draw) for k in (shape.protons, shape.neutrons, shape.tasks))
+    value, weight = torch.randn(3, 20, generator=draw).double(), torch.rand(3, 20, generator=draw).double()
+    slopes = Slopes(stacked, weights)
+    for rows in (slice(10), slice(20)):  # the second batch leaves nothing of the first
+        errors = slopes(slopes.places(*(x[:, rows] for x in indices)), value[:, rows], weight[:, rows])
+    asked = weights.clone().requires_grad_()
+    sums = ((stacked(asked, *indices) - value).square() * weight).sum(1)
+    wanted = torch.autograd.grad((sums / weight.sum(1)).sum(), asked)[0]
+    assert largest(slopes.gradient, wanted) < FLOAT64 and largest(errors, sums) < FLOAT64
 
 
 def test_parts_are_the_parameters_by_name():
@@ -288,8 +310,8 @@ def test_threads_share_seeds_out_where_products_are_small(multiplications, share
     torch.set_num_threads(2)
     try:
         with shared_out(multiplications) as each:
-            found = each(lambda thread, part: (part.start, part.stop, torch.get_num_threads()), 5)
-            alone = each(lambda thread, part: (part.start, part.stop), 1)
+            found = each(lambda part: (part.start, part.stop, torch.get_num_threads()), 5)
+            alone = each(lambda part: (part.start, part.stop), 1)
         assert [f[:2] for f in found] == shares and {f[2] for f in found} == {1 if len(shares) > 1 else 2}
         assert alone == [(0, 1)] and torch.get_num_threads() == 2
     finally:

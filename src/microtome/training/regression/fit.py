@@ -1,6 +1,6 @@
 """Fit several seeds of an embedding regressor at once: one readable loop, early stop for each, resumed after kill -9.
 
-    loss_s = sum over the batch of seed s of w (prediction - value)^2 / sum of w
+    loss_s = sum over the batch of seed s of w (prediction - value)^2 / sum of w          (its gradient: `Slopes`)
 
 Every seed has its own first weights, its own order of rows and its own clipped gradient, drawn from its number alone,
 so a seed learns the same whichever others are beside it. What is judged, and kept at its best, is a running mean of the
@@ -27,6 +27,7 @@ from microtome.core.seeds import derive
 from microtome.training.regression.fitted import Fitted, Judged, untrained
 from microtome.training.regression.network import EmbeddingRegressor, Shape
 from microtome.training.regression.numbers import Numbers
+from microtome.training.regression.slopes import Slopes
 from microtome.training.regression.stacked import AdamW, Stacked
 from microtome.training.regression.threads import shared_out
 
@@ -152,17 +153,14 @@ def fit_seeds(
     if not seeds or len(set(seeds)) < len(seeds):
         raise ConfigError(f"Seeds {list(seeds)} were asked for; give at least one, each once.")
     forward, named = Stacked(EmbeddingRegressor(shape)), _named(shape, train, held, schedule, seeds)
-    forwards = [Stacked(EmbeddingRegressor(shape)) for _ in range(torch.get_num_threads())]  # one to a thread
     state = _resumed(checkpoint, named) or _begun(shape, seeds, schedule, forward)
     saved = started = time.monotonic()
     first = state.epoch
     product = min(schedule.batch, len(train)) * shape.width * max(shape.width, shape.embedding)
-    with torch.inference_mode(False), torch.enable_grad(), shared_out(product) as each:
+    with torch.no_grad(), shared_out(product) as each:
         _snapshot(state, schedule, forward)
         while state.epoch < schedule.epochs and len(state.active):
-            parts = each(
-                lambda thread, part: _epoch(forwards[thread], state, train, schedule, seeds, part), len(state.active)
-            )
+            parts = each(lambda part: _epoch(forward, state, train, schedule, seeds, part), len(state.active))
             error = _joined(state, parts)
             state.epoch += 1
             _snapshot(state, schedule, forward)
@@ -202,27 +200,24 @@ def _epoch(
 ) -> _Part:
     """Take every batch once for some of the active seeds; the state stays as it is."""
     order = torch.stack([_order(seeds[s], state.epoch, len(train)) for s in state.active[part].tolist()])
-    rows = (train.z, train.n, train.task, train.value, train.weight)
-    batches = list(zip(*(x[order].split(schedule.batch, 1) for x in rows), strict=True))
     optimizer, averaged = state.optimizer.part(part), state.averaged[part].clone()
-    total, weight = torch.zeros(2, len(order))
-    for k, (z, n, task, value, counts) in enumerate(batches):
-        weights, size = optimizer.weights.detach().requires_grad_(), counts.sum(1)
-        errors = ((forward(weights, z, n, task) - value).square() * counts).sum(1)
-        gradient = torch.autograd.grad((errors / size).sum(), weights)[0]
-        length = gradient.norm(dim=1, keepdim=True)
-        gradient *= (schedule.clip / length.clamp(min=1e-12)).clamp(max=1)
-        optimizer.step(gradient, schedule.share(state.epoch + k / len(batches)))
+    slopes = Slopes(forward, optimizer.weights)
+    rows = (*slopes.places(train.z[order], train.n[order], train.task[order]), train.value[order], train.weight[order])
+    batches = list(zip(*(x.split(schedule.batch, 1) for x in rows), strict=True))
+    total = torch.zeros(len(order))
+    for k, (*places, value, weight) in enumerate(batches):
+        total += slopes(tuple(places), value, weight)
+        length = slopes.gradient.norm(dim=1, keepdim=True)
+        slopes.gradient *= (schedule.clip / length.clamp(min=1e-12)).clamp(max=1)
+        optimizer.step(slopes.gradient, schedule.share(state.epoch + k / len(batches)))
         # the running mean begins as a plain mean, so that the first weights are soon forgotten
         averaged.lerp_(optimizer.weights, 1 - min(schedule.average, optimizer.steps / (optimizer.steps + 10)))
-        total += errors.detach()
-        weight += size
     if not torch.isfinite(total).all():
         raise ModelError(
             f"Training diverged in epoch {state.epoch} (seed {seeds[state.active[part][~torch.isfinite(total)][0]]}); "
             "lower the peak learning rate."
         )
-    return _Part(optimizer, averaged, total / weight)
+    return _Part(optimizer, averaged, total / train.weight.sum())
 
 
 def _joined(state: _State, parts: Sequence[_Part]) -> Float[Tensor, "active"]:

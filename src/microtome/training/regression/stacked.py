@@ -77,6 +77,7 @@ class AdamW:
         epsilon: float = 1e-8,
     ):
         self.weights, self.rates, self.decays = weights, rates, decays
+        self._shrink = rates * decays
         self.betas, self.epsilon, self.steps = tuple(betas), epsilon, 0
         self.mean, self.square = torch.zeros_like(weights), torch.zeros_like(weights)
 
@@ -90,9 +91,8 @@ class AdamW:
         # sqrt(v / c) + epsilon = (sqrt(v) + epsilon sqrt(c)) / sqrt(c): the correction joins the rates, which are a row
         root = math.sqrt(1 - second**self.steps)
         size = self.square.sqrt().add_(self.epsilon * root)
-        rates = self.rates * share
-        step = self.mean * (rates * (root / (1 - first**self.steps)))
-        self.weights.mul_(1 - rates * self.decays).addcdiv_(step, size, value=-1)
+        step = self.mean * (self.rates * (share * root / (1 - first**self.steps)))
+        self.weights.mul_(1 - self._shrink * share).addcdiv_(step, size, value=-1)
 
     def part(self, seeds: slice) -> "AdamW":
         """Return an optimizer of copies of some seeds, which `take` gives back."""
