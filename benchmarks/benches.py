@@ -15,7 +15,7 @@ from benchmarks.das_benches import das_evaluation, das_memory, das_step, das_tog
 from benchmarks.grids import measure_grids
 from benchmarks.measured import Measured, summary
 from benchmarks.multilingual_benches import corpus_memory, importance, minhash, pretraining
-from benchmarks.nuclear_benches import regressors
+from benchmarks.nuclear_benches import helix, regressors
 from benchmarks.peers import plain
 from benchmarks.toxicity_benches import auroc, edit_overhead, head_basis
 from benchmarks.workload import Work
@@ -32,6 +32,7 @@ __all__ = [
     "edit_overhead",
     "head_basis",
     "head_sweep",
+    "helix",
     "importance",
     "minhash",
     "pretraining",

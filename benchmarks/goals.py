@@ -87,6 +87,7 @@ BENCHES = {
         "a plain PyTorch loop of one seed",
         "_nuclear",
     ),
+    "helix": Bench("A helix that grows through 170 rows of three components", "SciPy from 24 periods", "_nuclear"),
 }
 
 
@@ -140,6 +141,7 @@ GOALS = {
     ("minhash", "by way of the disk"): Goal(best_peer=1.0, rival="datatrove"),
     ("corpus_memory", "filter"): Goal(1.25),
     ("corpus_memory", "deduplicate"): Goal(1.25),
+    ("helix", "fit"): Goal(amount=2.0),
     ("regressors", "one seed"): Goal(1.0),
     ("regressors", "8 seeds"): Goal(2.5, best_peer=3.0, rival="plain PyTorch"),
 }

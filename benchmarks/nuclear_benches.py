@@ -1,6 +1,6 @@
-"""The benchmark of the nuclear study: several seeds of an embedding regressor in one fit.
+"""The benchmarks of the nuclear study: several seeds of an embedding regressor in one fit, and the fit of a helix.
 
-It takes an adapter (a module peers/*_nuclear.py), the shared work and the number of rounds. The plain loop stands in
+Each takes an adapter (a module peers/*_nuclear.py), the shared work and the number of rounds. The plain loop stands in
 our environment, so our adapter offers it too; both start from the same weights and see rows in the same order.
 """
 
@@ -8,16 +8,21 @@ import statistics
 from dataclasses import replace
 from types import ModuleType
 
+import torch
+
 from benchmarks.agreement import agreement
+from benchmarks.candidates import Candidate
 from benchmarks.clock import alternate
 from benchmarks.environments import OURS
 from benchmarks.measured import Measured, summary
-from benchmarks.peers.plain_nuclear import EPOCHS
+from benchmarks.peers.plain_nuclear import EPOCHS, made_helix
+from benchmarks.peers.plain_nuclear import helix as plain_helix
 from benchmarks.workload import Work
 
-__all__ = ["SEEDS", "regressors"]
+__all__ = ["SEEDS", "helix", "regressors"]
 
 SEEDS = 8
+ROWS, STARTS = 170, 24  # of a helix
 
 
 def regressors(adapter: ModuleType, work: Work, rounds: int) -> list[Measured]:
@@ -35,6 +40,20 @@ def regressors(adapter: ModuleType, work: Work, rounds: int) -> list[Measured]:
     entries = [(replace(unit, metric=m), reference, 0.0) for m in dict.fromkeys(c.metric for c in found)]
     entries += [(c, times[str(k + 1)], wrong[k]) for k, c in enumerate(noted)]
     return [summary("regressors", c.metric, c.name, own, reference, difference=w, note=c.note) for c, own, w in entries]
+
+
+def helix(adapter: ModuleType, work: Work, rounds: int) -> list[Measured]:
+    """A helix that grows through 170 rows of three components: 19 parameters.
+
+    Unit: SciPy's least squares over all parameters, from 24 periods. Compared are the fitted curves.
+    """
+    n, x = made_helix(ROWS)
+    unit = Candidate(f"SciPy from {STARTS} periods", "fit", lambda: plain_helix(n, x, STARTS))
+    ours = adapter.helix(n, x)
+    wrong = agreement(ours.run(), {"curve": torch.from_numpy(unit.run())}, 1e-4)
+    times = alternate({"unit": unit.run, "ours": ours.run}, rounds, work.device)
+    entries = ((unit, "unit", 0.0), (ours, "ours", wrong))
+    return [summary("helix", "fit", c.name, times[k], times["unit"], difference=w) for c, k, w in entries]
 
 
 def _seeds(metric: str) -> int:

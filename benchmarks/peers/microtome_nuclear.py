@@ -1,5 +1,6 @@
-"""Ours: several seeds of the embedding regressor in one fit, beside the plain loop, a seed after another."""
+"""Ours: several seeds of the embedding regressor in one fit, beside the plain loop, a seed after another; a helix."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -7,9 +8,10 @@ from benchmarks.candidates import Candidate
 from benchmarks.peers import plain_nuclear as plain
 from benchmarks.workload import Work
 from microtome.core.seeds import derive
+from microtome.measures.helix import fit_helix
 from microtome.training.regression import Numbers, Schedule, Shape, fit_seeds, untrained
 
-__all__ = ["regressors"]
+__all__ = ["helix", "regressors"]
 
 ROUNDING = 1e-2  # losses of the last epoch; Adam divides by roots of squares and so enlarges what rounding does
 
@@ -43,6 +45,11 @@ def regressors(work: Work, seeds: int) -> list[Candidate]:
         found.append(Candidate("microtome", metric, lambda count=count: together(count), rounding=ROUNDING))
     several = f"{seeds} seeds"
     return [*found, Candidate("plain PyTorch, a seed after another", several, lambda: one_after_another(seeds))]
+
+
+def helix(n: np.ndarray, x: np.ndarray) -> Candidate:
+    """One period for all components, searched on a grid and refined; all else by least squares."""
+    return Candidate("microtome", "fit", lambda: {"curve": torch.from_numpy(fit_helix(x, n)(n))})
 
 
 def _start(shape: Shape, seed: int) -> dict[str, Tensor]:

@@ -1,12 +1,14 @@
-"""Plain PyTorch: the embedding regressor as a module, fitted by a loop of one seed; no line of ours."""
+"""Plain PyTorch: the embedding regressor and the loop that fits one seed; plain SciPy: a helix. No line of ours."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from scipy.optimize import least_squares
 from torch import Tensor, nn
 
-__all__ = ["EPOCHS", "Plan", "Rows", "fit", "made_rows"]
+__all__ = ["EPOCHS", "Plan", "Rows", "fit", "helix", "made_helix", "made_rows"]
 
 EPOCHS = 12  # of every fit, all within the warm-up, so that the loop needs no schedule
 
@@ -86,3 +88,27 @@ def fit(plan: Plan, rows: Rows, start: Mapping[str, Tensor], orders: Sequence[Te
             total += errors.detach().sum()
         told.append(float(total / len(rows.z)))
     return told
+
+
+# -- the helix
+
+
+def made_helix(rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return numbers and scores, [rows, 3]: a helix that grows, with noise."""
+    n = np.arange(8.0, 8 + rows)
+    s, turn = (n - n.mean()) / n.std(), 2 * np.pi * n / 38.9
+    clean = np.stack([s, (0.4 + 0.1 * s) * np.cos(turn), (0.4 + 0.1 * s) * np.sin(turn)], 1)
+    return n, clean + 0.05 * np.random.default_rng(0).normal(size=clean.shape)
+
+
+def helix(n: np.ndarray, x: np.ndarray, starts: int) -> np.ndarray:
+    """Return the curve of least squares, [rows, 3]: every parameter searched, from several periods."""
+    s, k = (n - n.mean()) / n.std(), x.shape[1]
+
+    def curve(p: np.ndarray) -> np.ndarray:
+        cos, sin = np.cos(p[0] * n), np.sin(p[0] * n)
+        return np.stack([np.ones_like(s), s, cos, sin, s * cos, s * sin], 1) @ p[1:].reshape(6, k)
+
+    first = 2 * np.pi / np.geomspace(4, 2.5 * np.ptp(n), starts)
+    found = [least_squares(lambda p: (curve(p) - x).ravel(), np.r_[w, np.full(6 * k, 0.1)]) for w in first]
+    return curve(min(found, key=lambda f: f.cost).x)
