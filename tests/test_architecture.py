@@ -15,7 +15,7 @@ import microtome
 
 SRC = Path(microtome.__file__).parent
 RANKS = {"core": 0, "records": 1, "data": 1, "models": 2, "engine": 3, "features": 4, "measures": 4, "edits": 5,
-         "training": 5, "agents": 5, "studies": 6, "reports": 6, "cli": 7}  # fmt: skip
+         "training": 5, "agents": 5, "studies": 6, "reports": 6, "cli": 7, "__main__": 8}  # fmt: skip
 MODULES = sorted(m.name for m in pkgutil.walk_packages([str(SRC)], "microtome."))
 LIGHT = [r for r in ("core", "records", "data", "reports") if (SRC / r).is_dir()]
 

@@ -1,15 +1,19 @@
 """Starting once more: only as `microtome`, only for commands that run a model, once, and never over the user's word."""
 
+import subprocess
+import sys
+
 import pytest
 
 from microtome.cli.launch import GUARD, SETTINGS, launch_settings
 
 SCRIPT = ["/usr/bin/python3", "/venv/bin/microtome"]
 MODULE = ["python", "-X", "dev", "-m", "microtome.cli.main"]
+PACKAGE = ["python", "-m", "microtome"]
 
 
 @pytest.mark.parametrize(
-    "before", [SCRIPT, MODULE, ["python", "-mmicrotome.cli.main"], ["python.exe", "microtome.exe"]]
+    "before", [SCRIPT, MODULE, PACKAGE, ["python", "-mmicrotome.cli.main"], ["python.exe", "microtome.exe"]]
 )
 @pytest.mark.parametrize("arguments", [["run", "toy"], ["inspect", "gpt2", "--all"], ["zoo", "build", "atlas"]])
 def test_a_command_that_runs_a_model_is_started_again_with_the_settings(before, arguments):
@@ -47,3 +51,8 @@ def test_what_the_user_has_set_stands():
 )
 def test_a_process_that_is_not_this_command_is_never_started_again(started):
     assert launch_settings(started, ["run", "toy"], {}) is None
+
+
+def test_the_package_runs_as_the_command():
+    done = subprocess.run([sys.executable, "-m", "microtome", "--version"], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith("microtome ")
