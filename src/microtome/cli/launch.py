@@ -4,9 +4,9 @@ glibc reads its malloc settings at start-up. Told to keep freed memory instead o
 CPU is about a quarter faster (no page faults on every large activation). OpenMP threads that wait spin for some
 microseconds, which spans the gap between two small operations, and then sleep: spinning for longer, as is the default,
 doubles CPU time and takes many times as long where other processes compute; sleeping at once makes the multilingual
-quick run a tenth slower on two quiet cores. A setting that the user has made stands. Commands that run no
-model are not started twice, and a process that was not started as `microtome` (pytest, a notebook, a script that
-calls `main`) never is.
+quick run a tenth slower on two quiet cores. A setting that the user has made stands. Commands that run no model are not
+started twice, and a process that was not started as `microtome` (pytest, a notebook, a script that calls `main`) never
+is.
 """
 
 import os

@@ -2,8 +2,8 @@
 
 A product of a small network is over before a second thread has woken up to help with it. Seeds do not meet, so threads
 share them out instead. Measured on two cores, a step of five seeds of width 64: 6.1 ms with two threads in each product
-that sleep in between (OMP_WAIT_POLICY=passive, as the command has them), 4.5 with one, 3.4 with a share each. Threads
-that spin in between take as little, and many times that where other processes compute.
+that sleep in between (OMP_WAIT_POLICY=passive), 4.5 with one, 3.4 with a share each. Threads that spin in between take
+as little, and many times that where other processes compute.
 """
 
 from collections.abc import Callable, Iterator, Sequence
