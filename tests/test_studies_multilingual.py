@@ -15,7 +15,7 @@ from microtome.studies.multilingual.building import planned, within
 from microtome.studies.multilingual.claims import judge
 from microtome.studies.multilingual.config import Evaluation, MultilingualConfig, Thesis
 from microtome.studies.multilingual.pipeline import SHARES, _readable, _wanted
-from microtome.studies.multilingual.sources import _FILES, parallel_text, questions_of, recipe_of
+from microtome.studies.multilingual.sources import _FILES, parallel_source, parallel_text, questions_of, recipe_of
 from microtome.training.build.recipe import load_recipe
 
 
@@ -65,6 +65,20 @@ def test_the_recipe_gets_the_corpus_and_keeps_its_parallel_text_out(tmp_path):
         DataError, match=r"Recipe 'laptop' reads a corpus, found none at 'corpus'; give --corpus FOLDER"
     ):
         recipe_of(replace(config, corpus=""))
+
+
+def test_what_is_built_of_a_corpus_is_read_on_its_parallel_text(tmp_path):
+    home = tmp_path / "parallel"
+    home.mkdir()
+    for language in ("de", "en", "xx"):
+        (home / f"{language}.txt").write_text("".join(f"{language} {i}\n" for i in range(4)))
+    config = MultilingualConfig(model="built", recipe="laptop", corpus=str(tmp_path))
+    text = parallel_text(config, 3)
+    assert text == {k: tuple(f"{k} {i}" for i in range(3)) for k in ("de", "en")}  # xx is none of the recipe's
+    assert list(parallel_text(replace(config, languages=("xx", "en")), 3)) == ["xx", "en"]
+    others = ({"model": "zoo:babel"}, {"corpus": str(home)}, {"languages": ("en", "fr")})
+    for other in (replace(config, **x) for x in others):
+        assert parallel_source(other)[0] == "" and parallel_text(other, 3)["en"][0] != "en 0"
 
 
 def test_questions_are_of_the_languages_at_hand(tmp_path):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from microtome.core.errors import DataError, did_you_mean
 
-__all__ = ["read_parallel"]
+__all__ = ["parallel_files", "read_parallel"]
 
 _LOG = logging.getLogger(__name__)
 _TAG = re.compile(r"[a-z]{2,3}([-_][A-Za-z0-9]{2,8})*")
@@ -41,7 +41,7 @@ def read_parallel(
         parallel = read_parallel("corpus/parallel", ["en", "hi"], sentences=500)
         parallel["hi"][0]      # translates parallel["en"][0]
     """
-    found = _files(Path(folder))
+    found = parallel_files(folder)
     wanted = _wanted(languages, found, folder)
     if sentences is not None and sentences < 1:
         raise DataError(f"{sentences} parallel sentences were asked for; give 1 or more, or None for all.")
@@ -58,8 +58,16 @@ def read_parallel(
     return dict(zip(wanted, zip(*filled[:sentences], strict=True), strict=True))
 
 
-def _files(folder: Path) -> dict[str, Path]:
-    """Return language -> its file, by name."""
+def parallel_files(folder: Path | str) -> dict[str, Path]:
+    """Return language -> its file, by name.
+
+    Args:
+        folder: as `read_parallel` takes it.
+
+    Raises:
+        DataError: no such folder, no such file in it, or two of one language.
+    """
+    folder = Path(folder)
     if not folder.is_dir():
         parent = folder.parent
         near = did_you_mean(folder.name, [p.name for p in parent.iterdir()] if parent.is_dir() else ())

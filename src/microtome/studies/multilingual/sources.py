@@ -10,16 +10,36 @@ from microtome.core.errors import DataError
 from microtome.data import phrasebook
 from microtome.data.benchmarks import Choice, find_benchmark, read_choices
 from microtome.data.benchmarks.cloze import cloze
-from microtome.data.parallel import read_parallel
+from microtome.data.parallel import parallel_files, read_parallel
 from microtome.models.model import Model
-from microtome.studies.multilingual.config import MultilingualConfig
+from microtome.studies.multilingual.config import BUILT, MultilingualConfig
 from microtome.training.build.recipe import SAMPLE, BuildRecipe, load_recipe
 
-__all__ = ["load_model", "parallel_text", "questions_of", "recipe_of"]
+__all__ = ["load_model", "parallel_source", "parallel_text", "questions_of", "recipe_of"]
 
 _EMBEDDED = 2000  # parallel sentences of the embedded sample
 _TO_CUT = 12  # sentences for each that is cut in two: it must be long enough in all languages
 _FILES = {"xcopa": "xcopa", "winograd": "crosslingual_winograd.tsv"}
+
+
+def parallel_source(config: MultilingualConfig) -> tuple[str, Sequence[str]]:
+    """Return the folder of the aligned texts, empty for the embedded ones, and their languages, none for all.
+
+    What was built of a corpus folder is read on its `parallel/`, where that has two of the languages or more and no
+    other was asked for.
+
+    Args:
+        config: the study's configuration.
+    """
+    beside = Path(config.corpus) / "parallel"
+    of_corpus = config.corpus and (config.model == BUILT or config.thesis.seeds)
+    if not config.parallel and of_corpus and beside.is_dir():
+        files = parallel_files(beside)
+        asked = config.languages or load_recipe(config.builds).corpus.languages or tuple(files)
+        there = [language for language in asked if language in files]
+        if len(there) > 1 and set(config.languages) <= set(there):
+            return str(beside), there
+    return config.parallel, config.languages
 
 
 def parallel_text(config: MultilingualConfig, most: int) -> Mapping[str, Sequence[str]]:
@@ -32,11 +52,12 @@ def parallel_text(config: MultilingualConfig, most: int) -> Mapping[str, Sequenc
     Raises:
         DataError: no such folder or language, fewer than two languages, or files that are not aligned.
     """
-    if config.parallel:
-        found = read_parallel(config.parallel, config.languages or None, sentences=most)
+    folder, languages = parallel_source(config)
+    if folder:
+        found = read_parallel(folder, languages or None, sentences=most)
     else:
-        languages = config.languages or phrasebook.LANGUAGES
-        found = phrasebook.parallel(min(most, _EMBEDDED), seed=config.seed, languages=languages)
+        spoken = languages or phrasebook.LANGUAGES
+        found = phrasebook.parallel(min(most, _EMBEDDED), seed=config.seed, languages=spoken)
     if len(found) < 2:
         raise DataError(f"Languages are compared, found {len(found)} in the parallel text; give two or more.")
     return found

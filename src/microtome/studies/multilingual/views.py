@@ -12,6 +12,7 @@ from microtome.studies.multilingual.evaluation_views import (
     bits_view,
     published_view,
 )
+from microtome.studies.multilingual.sources import parallel_source
 from microtome.studies.multilingual.tokenizing import tokenization_view
 
 __all__ = ["views"]
@@ -38,7 +39,8 @@ def views(record: Record, config: MultilingualConfig) -> list[dict]:
 def _question(record: Record, config: MultilingualConfig) -> dict:
     lines = []
     if config.analyses:
-        text = f"the aligned lines of {config.parallel}" if config.parallel else "the embedded parallel sentences"
+        folder, _ = parallel_source(config)
+        text = f"the aligned lines of {folder}" if folder else "the embedded parallel sentences"
         lines.append(
             f"Analysed: {config.model}, {record.value('model_blocks')} blocks of width {record.value('model_width')}, "
             f"{record.value('model_parameters'):,} parameters, in {record.value('model_languages')} languages, on "
@@ -46,7 +48,7 @@ def _question(record: Record, config: MultilingualConfig) -> dict:
             "the sentences find, the other half test. Beside every number: an untrained twin, shuffled languages or "
             "matched random neurons."
         )
-        if not config.parallel:
+        if not folder:
             lines.append("The embedded sentences are simple: give --parallel FOLDER for conclusions about real text.")
     if config.plan_only:
         lines.append("Nothing was trained: the recipe was counted on the meta device and the job written (`job/`).")
