@@ -70,8 +70,8 @@ class MultilingualConfig:
         recipe: what is built: a preset of `training.build` or a TOML file; `none`; `auto` for `quick` where zoo:babel
             is analysed on embedded text, else none.
         corpus: folder, file or `hf:NAME` in place of the recipe's corpus.
-        parallel: folder of line-aligned texts, <language>.txt; empty for `parallel/` in the corpus that a model is built
-            of, if it is there, else for embedded sentences.
+        parallel: folder of line-aligned texts, <language>.txt; empty for `parallel/` in the corpus that is built from,
+            if it is there, else for embedded sentences.
         benchmarks: folder that holds `xcopa/`, `crosslingual_winograd.tsv` or both; empty for none.
         tokenizers: others that the model's is compared with: Hub ids or folders.
         languages: those analysed; empty for all that the parallel text has.
