@@ -65,9 +65,6 @@ class Shape:
 class EmbeddingRegressor(nn.Module):
     """Predicts numbers of nuclei from Z, N and the task, all three by embedding.
 
-    Called with parameters that have an axis of seeds in front (`Stacked` does), it takes inputs with that axis and
-    gives each seed's outputs; shapes below leave it out.
-
     Args:
         shape: its size.
         draw: makes the first weights; torch's default generator if None.
@@ -112,9 +109,8 @@ class EmbeddingRegressor(nn.Module):
         """Return what the readout reads."""
         # Whole tables are mapped and then looked up, for they are shorter than rows; a single task is added to all.
         of_z, of_n, of_task = (self._valued(k, t.weight) for k, t in enumerate((self.z, self.n, self.task)))
-        return self._deep(
-            _look(of_z, z) + _look(of_n, n) + (of_task if self.shape.tasks == 1 else _look(of_task, task))
-        )
+        look = nn.functional.embedding
+        return self._deep(look(z, of_z) + look(n, of_n) + (of_task if self.shape.tasks == 1 else look(task, of_task)))
 
     def from_embeddings(
         self, z: Float[Tensor, "row embedding"], n: Float[Tensor, "row embedding"], task: Int[Tensor, "row"]
@@ -125,8 +121,8 @@ class EmbeddingRegressor(nn.Module):
 
     def read(self, features: Float[Tensor, "row width"], task: Int[Tensor, "row"]) -> Float[Tensor, "row"]:
         """Return each row's prediction for its task from its features."""
-        outputs = _affine(features, self.readout) * self.output_scale
-        return outputs[..., 0] if self.shape.tasks == 1 else outputs.gather(-1, task[..., None])[..., 0]
+        outputs = nn.functional.linear(features, self.readout.weight, self.readout.bias) * self.output_scale
+        return outputs[:, 0] if self.shape.tasks == 1 else outputs.gather(1, task[:, None])[:, 0]
 
     @property
     def output_scale(self) -> float:
@@ -135,11 +131,11 @@ class EmbeddingRegressor(nn.Module):
 
     def _valued(self, token: int, embedding: Tensor) -> Tensor:
         if self.shape.mixing == "concat":
-            return embedding @ self.values[token].weight.mT
-        return embedding @ self.values[0].weight.mT / 3
+            return self.values[token](embedding)
+        return self.values[0](embedding) / 3
 
     def _deep(self, mixed: Tensor) -> Tensor:
-        h = nn.functional.silu(mixed + self.offset[..., None, :])
+        h = nn.functional.silu(mixed + self.offset)
         for block in self.blocks:
             h = block(h)
         return h
@@ -162,19 +158,4 @@ class Block(nn.Module):
 
     def forward(self, h: Float[Tensor, "row width"]) -> Float[Tensor, "row width"]:
         """Return h with what the block adds."""
-        return h + torch.relu(_affine(torch.relu(_affine(h, self.first)), self.second))
-
-
-def _affine(x: Float[Tensor, "*seed row inner"], layer: nn.Linear) -> Float[Tensor, "*seed row outer"]:
-    """Return W x + b, of every seed's own W and b where there are seeds."""
-    if x.ndim == 2:
-        return nn.functional.linear(x, layer.weight, layer.bias)
-    return torch.baddbmm(layer.bias[:, None], x, layer.weight.mT)
-
-
-def _look(table: Float[Tensor, "*seed entry d"], index: Int[Tensor, "*seed row"]) -> Float[Tensor, "*seed row d"]:
-    """Return rows of a table, each seed's of its own; the tables of all seeds are one long table."""
-    if table.ndim == 2:
-        return nn.functional.embedding(index, table)
-    first = torch.arange(len(table), device=table.device)[:, None] * table.shape[1]
-    return nn.functional.embedding(index + first, table.flatten(0, 1))
+        return h + torch.relu(self.second(torch.relu(self.first(h))))

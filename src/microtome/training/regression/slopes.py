@@ -88,7 +88,7 @@ class Slopes:
 
 
 def _there(p: Mapping[str, Tensor], shape: Shape, places: tuple[Rows, Rows, Rows]) -> _Kept:
-    """The forward pass of `network.EmbeddingRegressor`."""
+    """The forward pass of `network.EmbeddingRegressor`, of all seeds."""
     mixed = None
     for k, name in enumerate(_TABLES):
         mapped = _shared(p[f"{name}.weight"] @ p[_map_of(k, shape)].mT, shape)
