@@ -78,6 +78,15 @@ def test_text_without_a_tokenizer_is_refused(tiny_model):
         tiny_model("llama").batch(["hello"])
 
 
+def test_tokens_that_the_model_does_not_know_are_named(tiny_model):
+    model = tiny_model("llama")
+    entries = model.module.get_input_embeddings().weight.shape[0]
+    for wrong in (entries, -1):
+        with pytest.raises(DataError, match=rf"Token {wrong} in row 1 .* has {entries} rows; give the tokenizer"):
+            model.batch_ids([[1, 2, 3], [1, wrong]])
+    assert model.batch_ids([[1, entries - 1], [0]]).seq == 2
+
+
 def test_empty_batches_are_refused(tiny_model):
     with pytest.raises(DataError, match="found none"):
         tiny_model("llama").batch_ids([])

@@ -195,11 +195,15 @@ def pad_right(model: Model, rows: Sequence[Sequence[int]], *, before: int = 0) -
         model: that reads them.
         rows: of token ids, none empty.
         before: how many tokens of each row the model holds in a cache.
+
+    Raises:
+        DataError: a token that the model has no embedding of.
     """
     ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
     mask = torch.zeros(ids.shape, dtype=torch.bool)
     for i, row in enumerate(rows):
         ids[i, : len(row)], mask[i, : len(row)] = torch.as_tensor(row), True
+    model.refuse_unknown(ids)
     inputs = {"input_ids": ids}
     if "attention_mask" in model.accepts:
         inputs["attention_mask"] = torch.cat([torch.ones(len(rows), before, dtype=torch.long), mask.long()], 1)

@@ -56,8 +56,8 @@ class Batch:
         return [self.select(slice(i, i + size)) for i in range(0, len(self), size)]
 
 
-def pad_left(rows: Sequence[Sequence[int]], pad: int, *, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
-    """Return (ids [batch, seq], mask [batch, seq]) with the rows aligned at their ends.
+def pad_left(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Return (ids [batch, seq], mask [batch, seq]) with the rows aligned at their ends, 0 before them.
 
     Raises:
         DataError: no rows, or an empty row.
@@ -67,9 +67,9 @@ def pad_left(rows: Sequence[Sequence[int]], pad: int, *, device: torch.device | 
         found = "none" if empty is None else f"row {empty} with no tokens"
         raise DataError(f"A batch needs at least one non-empty prompt, found {found}; drop empty prompts first.")
     seq = max(map(len, rows))
-    ids = torch.full((len(rows), seq), pad, dtype=torch.long, device=device)
-    mask = torch.zeros((len(rows), seq), dtype=torch.bool, device=device)
+    ids = torch.zeros((len(rows), seq), dtype=torch.long)
+    mask = torch.zeros((len(rows), seq), dtype=torch.bool)
     for i, row in enumerate(rows):
-        ids[i, seq - len(row) :] = torch.as_tensor(row, device=device)
+        ids[i, seq - len(row) :] = torch.as_tensor(row)
         mask[i, seq - len(row) :] = True
     return ids, mask

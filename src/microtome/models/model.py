@@ -157,16 +157,42 @@ class Model:
         """Return the left-padded batch of some rows of token ids, with explicit positions where the model takes them.
 
         Raises:
-            DataError: no rows, or an empty row.
+            DataError: no rows, an empty row, or a token that the model has no embedding of.
         """
+        ids, mask = pad_left(rows)
+        self.refuse_unknown(ids)
         pad = getattr(self.tokenizer, "pad_token_id", None) or 0
-        ids, mask = pad_left(rows, pad, device=self.device)
+        if self._entries is None or pad < self._entries:
+            ids = ids.masked_fill_(~mask, pad)
+        ids, mask = ids.to(self.device), mask.to(self.device)
         inputs = {"input_ids": ids}
         if "attention_mask" in self.accepts:
             inputs["attention_mask"] = mask.long()
         if "position_ids" in self.accepts:
             inputs["position_ids"] = (mask.long().cumsum(1) - 1).clamp(min=0)
         return Batch(inputs, mask)
+
+    def refuse_unknown(self, ids: Tensor) -> None:
+        """Refuse ids [batch, seq] of another tokenizer's vocabulary, which a device answers with a crash.
+
+        Raises:
+            DataError: a token that the model has no embedding of.
+        """
+        entries = self._entries
+        if entries is not None and not 0 <= int(ids.min()) <= int(ids.max()) < entries:
+            row, place = ((ids < 0) | (ids >= entries)).nonzero()[0].tolist()
+            raise DataError(
+                f"Token {ids[row, place]} in row {row} was given to '{self.name}', whose table of embeddings has "
+                f"{entries} rows; give the tokenizer that the model was trained with."
+            )
+
+    @cached_property
+    def _entries(self) -> int | None:
+        """Rows of the table of token embeddings, None where the module does not say which that is."""
+        try:
+            return self.module.get_input_embeddings().weight.shape[0]
+        except (AttributeError, NotImplementedError):
+            return None
 
     def __repr__(self) -> str:
         a = self.anatomy
