@@ -6,6 +6,7 @@ from microtome.studies.recall.naming import CELLS, PARTS, SHORT
 __all__ = ["BOOTSTRAP", "answers", "authors", "checks", "edges", "flagged", "lens", "maps", "reading"]
 
 BOOTSTRAP = "95 % bootstrap, clustered by pair of countries and skeleton"
+RESTORED = "by construction: 0 before the entity, where both runs are equal; 1 where the whole stream is restored"
 
 
 def answers(record: Record) -> dict:
@@ -56,30 +57,26 @@ def reading(record: Record) -> dict:
 
 def maps(record: Record) -> list[dict]:
     """Layer by position, token by token, attention and MLP outputs, and head by head."""
-    n = min(r["n"] for r in record.rows("layers"))
-    control = "by construction: 0 before the entity, where both runs are equal; 1 where the whole stream is restored"
-    first = record.rows("tokens")[0]
-    common = {
-        "x": "position",
-        "y": "layer",
-        "color": "recovery",
-        "facet": "cell",
-        "low": "recovery_low",
-        "high": "recovery_high",
-        "n": "n",
-    }
-    site = {
+    stream, *others = _layers(record)
+    return [stream, _tokens(record), *others, _heads(record)]
+
+
+def _layers(record: Record) -> list[dict]:
+    titles = {
         "resid_pre": "Where the answer travels: the residual stream, layer by position",
         "attn.out": "Which attention layers move it",
         "mlp.out": "Which MLPs look it up",
     }
-    maps = [
+    encodings = {"x": "position", "y": "layer", "color": "recovery", "facet": "cell", "low": "recovery_low",
+                 "high": "recovery_high", "n": "n"}  # fmt: skip
+    n = min(r["n"] for r in record.rows("layers"))
+    return [
         {
             "kind": "heatmap",
             "title": title,
             "table": "layers",
             "where": {"site": name},
-            "encodings": common,
+            "encodings": encodings,
             "caption": "Recovered logit difference when one layer and position of the counterfactual's run takes its "
             f"value from the prompt's run ({name}); 1 is all of it. Positions by class: the entity asked about, the "
             "word that carries the relation, what stands between, the last token.",
@@ -88,45 +85,44 @@ def maps(record: Record) -> list[dict]:
             "options": {"scale": "signed"},
             "n": f"at least {n} prompts a cell",
             "interval": BOOTSTRAP,
-            "control": control,
+            "control": RESTORED,
         }
-        for name, title in site.items()
+        for name, title in titles.items()
     ]
-    tokens = {
+
+
+def _tokens(record: Record) -> dict:
+    rows = record.rows("tokens")
+    return {
         "kind": "heatmap",
         "title": "The same, token by token, for one wording",
         "table": "tokens",
-        "caption": f"Skeleton {first['skeleton']}; the entity stands in brackets. Residual stream before each layer.",
+        "caption": f"Skeleton {rows[0]['skeleton']}; the entity stands in brackets. Residual stream before each layer.",
         "encodings": {"x": "position", "x_name": "token", "y": "layer", "color": "recovery", "facet": "cell"},
         "labels": {"x": "position and token", "y": "layer", "color": "recovery (fraction)"},
         "names": {"facet": CELLS},
         "options": {"scale": "signed", "text": False},
-        "n": f"at least {min(r['prompts'] for r in record.rows('tokens'))} prompts a cell",
-        "control": control,
+        "n": f"at least {min(r['prompts'] for r in rows)} prompts a cell",
+        "control": RESTORED,
     }
-    heads = {
+
+
+def _heads(record: Record) -> dict:
+    return {
         "kind": "heatmap",
         "title": "Head by head: what is lost when one head sees the counterfactual",
         "table": "heads",
         "caption": "Loss of logit difference when one head, at all positions, takes its value from the "
         "counterfactual's run.",
-        "encodings": {
-            "x": "head",
-            "y": "layer",
-            "color": "loss",
-            "facet": "cell",
-            "low": "loss_low",
-            "high": "loss_high",
-            "n": "n",
-        },
+        "encodings": {"x": "head", "y": "layer", "color": "loss", "facet": "cell", "low": "loss_low",
+                      "high": "loss_high", "n": "n"},
         "labels": {"x": "head", "y": "layer", "color": "loss (fraction)"},
         "names": {"facet": CELLS},
         "options": {"scale": "signed"},
         "n": f"at least {min(r['n'] for r in record.rows('heads'))} prompts a cell",
         "interval": BOOTSTRAP,
         "control": "none here: single heads are shown, not claimed; sets of them are tested against random sets above",
-    }
-    return [maps[0], tokens, *maps[1:], heads]
+    }  # fmt: skip
 
 
 def lens(record: Record) -> dict:
