@@ -173,7 +173,7 @@ def _overlap(record: Record) -> dict:
     most = max(rows, key=lambda r: r["jaccard"])
     return {
         "kind": "heatmap",
-        "title": f"Most of their neurons share {most['first']} and {most['second']} (Jaccard {most['jaccard']:.2f})",
+        "title": f"The languages that share most neurons: {most['first']} and {most['second']} ({most['jaccard']:.2f})",
         "caption": "Overlap of the languages' sets: neurons in both over neurons in either.",
         "table": "language_overlap",
         "encodings": {"x": "first", "y": "second", "color": "jaccard", "null": "chance", "n": "n"},

@@ -66,7 +66,6 @@ def accuracy_table(record: Record) -> dict:
     """Return the same in numbers, with the test against the twin and the share of contaminated questions."""
     searched = any(r["contaminated"] is not None for r in record.rows("accuracy"))
     shares = ["acc", "low", "high", "acc_norm", "chance", "untrained"]
-    tests = ["p", "q"]
     return {
         "kind": "table",
         "title": "Accuracies in numbers",
@@ -75,9 +74,9 @@ def accuracy_table(record: Record) -> dict:
         "McNemar test of the two; q: Benjamini and Hochberg's over all rows. "
         + ("contaminated: share of questions of which the corpus holds a piece of 13 words." if searched else
            "No corpus was searched for the questions."),
-        "encodings": {"columns": ["benchmark", "language", *shares, "gained", "lost", *tests,
+        "encodings": {"columns": ["benchmark", "language", *shares, "gained", "lost", "p", "q",
                                   *(["contaminated"] if searched else []), "n"]},
-        "options": {"limit": 80, "formats": dict.fromkeys(shares, ".3f") | dict.fromkeys(tests, ".1e")
+        "options": {"limit": 80, "formats": dict.fromkeys(shares, ".3f")
                     | ({"contaminated": ".3f"} if searched else {})},
     }  # fmt: skip
 
