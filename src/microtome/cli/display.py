@@ -103,8 +103,8 @@ class _Lines:
     def __call__(self, done: float, total: int, message: str) -> None:
         """Write a line where the last one is long enough ago."""
         now = time.monotonic()
-        if now - self.told < EVERY or not done:
+        if now - self.told < EVERY:
             return
         self.told, spent = now, now - self.start
-        left = spent * (total - done) / done
-        typer.echo(f"microtome: {done / total:4.0%} {message}, {spent:.0f} s, about {left:.0f} s left", err=True)
+        left = f", about {spent * (total - done) / done:.0f} s left" if done else ""
+        typer.echo(f"microtome: {done / total:4.0%} {message}, {spent:.0f} s{left}", err=True)
