@@ -203,6 +203,15 @@ def test_the_numbers_of_an_axis_do_not_touch():
         assert all(left + width + 4 < right for (left, width), (right, _) in itertools.pairwise(spans))
 
 
+def test_panels_of_different_groups_show_their_own_alone():
+    groups = {"xcopa": ("id", "tr"), "cloze": ("id", "tr", "en")}
+    rows = [{"g": g, "v": 0.5, "low": 0.0, "high": 1.0, "set": name} for name, held in groups.items() for g in held]
+    view = {"kind": "intervals", "title": "t", "table": "t", "n": 1, "control": "none: toy", "interval": "all",
+            "encodings": {"group": "g", "value": "v", "low": "low", "high": "high", "facet": "set"}}  # fmt: skip
+    svg = to_svg(draw_view(view, ["t"], lambda _: pa.Table.from_pylist(rows)).chart, "v")
+    assert [svg.count(f">{g}<") for g in ("id", "tr", "en")] == [2, 2, 1]
+
+
 def test_the_null_histogram_counts_every_draw_once():
     bins = drawn(SPLIT).chart.to_dict()["hconcat"][1]["layer"][0]["data"]["values"]
     assert sum(b["count"] for b in bins) == TABLES["null_dd"].num_rows

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from microtome.core.config import to_toml, with_settings
 from microtome.records import OUTCOMES, Record
 from microtome.reports.drawing import draw_view
 from microtome.training.build.recipe import load_recipe
+from study_runs import StudyRun
 
 RECIPE = (
     "corpus.documents=150 corpus.bytes=40000 tokenizer.size=512 model.layers=2 model.width=32 model.mlp=128 "
@@ -26,21 +26,7 @@ SMALL = (
     "analysis.checked=12 analysis.random=3 analysis.control_importance=false analysis.similar=20 "
     "analysis.dynamics_sentences=12"
 ).split()
-
-
-def command(folder: Path, *further: str) -> list[str]:
-    settings = [word for s in SMALL for word in ("--set", s)]
-    return [
-        sys.executable,
-        "-m",
-        "microtome.cli.main",
-        "run",
-        "multilingual",
-        "--out",
-        str(folder),
-        *settings,
-        *further,
-    ]
+STUDY = StudyRun("multilingual", SMALL)
 
 
 def recipe(folder: Path) -> str:
@@ -57,7 +43,7 @@ def built(folder: Path) -> tuple[str, ...]:
 
 def ran(folder: Path, *further: str) -> subprocess.CompletedProcess:
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command(folder, *further), capture_output=True, text=True, env=env)
+    return subprocess.run(STUDY.words(folder, *further), capture_output=True, text=True, env=env)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +77,7 @@ def test_from_raw_text_to_a_report(whole):
 def test_kill_9_in_the_middle_of_a_build_changes_no_number(whole, tmp_path):
     folder = tmp_path / "whole"
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command(folder, *built(folder)), env=env, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(STUDY.words(folder, *built(folder)), env=env, stderr=subprocess.DEVNULL)
     store = tmp_path / "whole-store"
     while not list(store.glob("pretrain-*.work/checkpoints/step-*/checkpoint.json")) and process.poll() is None:
         time.sleep(0.05)

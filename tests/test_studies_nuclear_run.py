@@ -1,11 +1,5 @@
 """The nuclear study through the command: whole records, a table of the user's own, kill -9, and refusals."""
 
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,36 +10,20 @@ from microtome.data.nuclear import BW2, theory_table, write_compact
 from microtome.records import OUTCOMES, Record, differences
 from microtome.reports.drawing import draw_view
 from microtome.training.regression.saving import load_fitted
+from study_runs import StudyRun, stages
 
 SMALL = (
     "fitting.seeds=2 fitting.epochs=12 fitting.direct_epochs=12 fitting.snapshots=4 network.embedding=16 "
     "network.width=16 reading.draws=9 reading.helix_draws=9 reading.drifts=[1] reading.points=8 reading.terms=3 "
     "multitask.seeds=1 multitask.epochs=1 modular.steps=40 modular.p=11"
 ).split()
+STUDY = StudyRun("nuclear", SMALL)
 STAGES = 15
-
-
-def command(folder: Path, *further: str) -> list[str]:
-    settings = [word for s in SMALL for word in ("--set", s)]
-    return [sys.executable, "-m", "microtome.cli.main", "run", "nuclear", "--out", str(folder), *settings, *further]
-
-
-def stages(folder: Path) -> list[str]:
-    try:
-        return [s["name"] for s in json.loads((folder / "record.json").read_text())["stages"]]
-    except FileNotFoundError:
-        return []
-
-
-def made(folder: Path, *further: str) -> Path:
-    done = subprocess.run(command(folder, *further), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return folder
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
-    return made(tmp_path_factory.mktemp("nuclear") / "whole")
+    return STUDY.made(tmp_path_factory.mktemp("nuclear") / "whole")
 
 
 @pytest.mark.slow
@@ -82,14 +60,8 @@ def test_the_networks_are_left_as_files_that_predict_what_the_record_says(whole)
 def test_killed_in_the_middle_it_ends_with_the_same_record(whole, tmp_path):
     """Two runs, one of them killed."""
     folder = tmp_path / "killed"
-    running = subprocess.Popen(command(folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    while "fit_direct" not in stages(folder):
-        assert running.poll() is None, running.stderr.read()
-        time.sleep(0.05)
-    os.kill(running.pid, signal.SIGKILL)
-    running.communicate()
-    left = stages(folder)
-    made(folder)
+    left = STUDY.killed(folder, "fit_direct")
+    STUDY.made(folder)
     assert stages(folder)[: len(left)] == left and len(stages(folder)) == STAGES
     assert differences(Record.load(whole), Record.load(folder)) == []
 
@@ -101,14 +73,14 @@ def test_a_table_of_the_users_own_is_read_and_named_in_the_report(tmp_path):
     noise = np.random.default_rng(0).normal(0, 0.2, len(table))
     path = tmp_path / "mine.csv"
     write_compact(replace(table, binding=table.binding + noise, uncertainty=np.full(len(table), 0.2)), path)
-    record = Record.load(made(tmp_path / "own", "--table", str(path), "--fitting.by_uncertainty", "true"))
+    record = Record.load(STUDY.made(tmp_path / "own", "--table", str(path), "--fitting.by_uncertainty", "true"))
     assert record.value("source") == str(path) and record.value("nuclei") == len(table)
     rows = {r["label"]: r["rms"] for r in record.rows("holdout")}
     assert 0.15 < rows["BW2, fitted"] < 0.3 < rows["SEMF, fitted"]
 
 
 def refused(folder: Path, *further: str) -> str:
-    done = subprocess.run(command(folder, *further), capture_output=True, text=True)
+    done = STUDY.ran(folder, *further)
     assert done.returncode != 0 and "Traceback" not in done.stderr
     assert not (folder / "report.html").exists()
     return " ".join(done.stderr.split())

@@ -1,11 +1,5 @@
 """The RAVEL study through the command: a whole record, the same after kill -9, and refusals that name the count."""
 
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,32 +10,19 @@ from microtome.features.saving import load_featurizer
 from microtome.records import OUTCOMES, Record, differences
 from microtome.reports.drawing import draw_view
 from microtome.studies.ravel.methods import CONTROLS, METHODS
+from study_runs import StudyRun, stages
 
 SMALL = (
     "asking.templates=6 pairs.bases=8 pairs.train=64 pairs.validation=24 pairs.test=48 fitting.ranks=[8] "
     "fitting.epochs=1 fitting.layer_epochs=1 fitting.penalties=[0.001] fitting.costs=[0.1] fitting.sae_epochs=3 "
     "fitting.rlap_steps=20 fitting.probe_rows=150 layers=[1,3] testing.draws=100 testing.random=2 testing.examples=16"
 ).split()
-
-
-def command(folder: Path, *further: str) -> list[str]:
-    settings = [word for s in SMALL for word in ("--set", s)]
-    return [sys.executable, "-m", "microtome.cli.main", "run", "ravel", "--out", str(folder), *settings, *further]
-
-
-def stages(folder: Path) -> list[str]:
-    try:
-        return [s["name"] for s in json.loads((folder / "record.json").read_text())["stages"]]
-    except FileNotFoundError:
-        return []
+STUDY = StudyRun("ravel", SMALL)
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("ravel") / "whole"
-    done = subprocess.run(command(folder), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return folder
+    return STUDY.made(tmp_path_factory.mktemp("ravel") / "whole")
 
 
 @pytest.mark.slow
@@ -87,15 +68,8 @@ def test_every_chosen_basis_is_a_file_that_loads_at_its_site_and_width(whole):
 @pytest.mark.slow
 def test_killed_in_the_middle_it_ends_with_the_same_record(whole, tmp_path):
     folder = tmp_path / "killed"
-    running = subprocess.Popen(command(folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    while "fits" not in stages(folder):
-        assert running.poll() is None, running.stderr.read()
-        time.sleep(0.05)
-    os.kill(running.pid, signal.SIGKILL)
-    running.communicate()
-    left = stages(folder)
-    again = subprocess.run(command(folder), capture_output=True, text=True)
-    assert again.returncode == 0, again.stderr
+    left = STUDY.killed(folder, "fits")
+    STUDY.made(folder)
     assert stages(folder)[: len(left)] == left and len(stages(folder)) == 8
     assert differences(Record.load(whole), Record.load(folder)) == []
 
@@ -112,7 +86,7 @@ def test_killed_in_the_middle_it_ends_with_the_same_record(whole, tmp_path):
     ids=lambda x: " ".join(x) if isinstance(x, tuple) else "",
 )
 def test_what_cannot_be_run_is_refused_in_one_line(tmp_path, further, said):
-    done = subprocess.run(command(tmp_path / "r", *further), capture_output=True, text=True)
+    done = STUDY.ran(tmp_path / "r", *further)
     assert done.returncode != 0 and "Traceback" not in done.stderr
     assert said in done.stderr.replace("\n", " ")
     assert Record.load(tmp_path / "r").status == "interrupted" if (tmp_path / "r" / "record.json").exists() else True
@@ -122,7 +96,7 @@ def test_a_model_that_knows_nothing_of_a_folders_facts_is_refused_with_the_count
     table = synthetic_table([Planted("colour", 3), Planted("size", 3)], entities=30)
     write_folder(table, tmp_path / "data")
     further = ("--data", str(tmp_path / "data"), "--entity", table.entity_type)
-    done = subprocess.run(command(tmp_path / "r", *further), capture_output=True, text=True)
+    done = STUDY.ran(tmp_path / "r", *further)
     said = " ".join(done.stderr.split())
     assert done.returncode != 0 and "Traceback" not in said
     assert "prompts" in said and ("None of" in said or "answers" in said)

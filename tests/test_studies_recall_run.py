@@ -1,11 +1,5 @@
 """The recall study through the command: a record with every part, the same after kill -9, the same again for a seed."""
 
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -13,32 +7,22 @@ import pytest
 from microtome.core.errors import RecordError
 from microtome.records import OUTCOMES, Record, differences
 from microtome.reports.drawing import draw_view
+from study_runs import StudyRun, stages
 
 SMALL = (
     "prompts.items=64 prompts.discovery=24 prompts.validation=16 prompts.test=24 selection.ig_steps=2 "
     "selection.checked_neurons=16 selection.checked_edges=8 testing.null_sets=20 testing.level_nulls=8 "
     "testing.shuffles=4 testing.permutations=100 testing.draws=200"
 ).split()
+STUDY = StudyRun("recall", SMALL)
 
 pytestmark = pytest.mark.slow  # two whole studies, about a minute each on one core
-
-
-def command(folder: Path, *further: str) -> list[str]:
-    settings = [word for s in SMALL for word in ("--set", s)]
-    return [sys.executable, "-m", "microtome.cli.main", "run", "recall", "--out", str(folder), *settings, *further]
-
-
-def stages(folder: Path) -> list[str]:
-    try:
-        return [s["name"] for s in json.loads((folder / "record.json").read_text())["stages"]]
-    except FileNotFoundError:
-        return []
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("recall") / "whole"
-    done = subprocess.run(command(folder, "--paper-compat"), capture_output=True, text=True)
+    done = STUDY.ran(folder, "--paper-compat")
     assert done.returncode == 0, done.stderr
     assert f"report: {folder / 'report.html'}" in done.stdout.replace("\n", "")
     return folder
@@ -78,17 +62,10 @@ def test_no_test_country_was_seen_by_anything_that_chooses(whole):
 
 def test_killed_in_the_middle_it_ends_with_the_same_record(whole, tmp_path):
     folder = tmp_path / "killed"
-    running = subprocess.Popen(command(folder, "--paper-compat"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    while "scores" not in stages(folder):
-        assert running.poll() is None, running.stderr.read()
-        time.sleep(0.05)
-    os.kill(running.pid, signal.SIGKILL)
-    running.communicate()
-    left = stages(folder)
+    left = STUDY.killed(folder, "scores", "--paper-compat")
     assert 0 < len(left) < 16
     with pytest.raises(RecordError, match="was made with seed = 0, asked for 1"):
         Record.open(folder, study="recall", config={}, seed=1)
-    again = subprocess.run(command(folder, "--paper-compat"), capture_output=True, text=True)
-    assert again.returncode == 0, again.stderr
+    STUDY.made(folder, "--paper-compat")
     assert stages(folder)[: len(left)] == left and len(stages(folder)) == 16
     assert differences(Record.load(whole), Record.load(folder)) == []

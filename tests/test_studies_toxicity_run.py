@@ -1,13 +1,9 @@
 """The toxicity study through the command: whole records, a user's csv, an exported edit, kill -9, and refusals."""
 
 import csv
-import json
-import os
 import random
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -21,35 +17,19 @@ from microtome.models import Model
 from microtome.models.zoo.parrot import parrot_truth
 from microtome.records import OUTCOMES, Record, differences
 from microtome.reports.drawing import draw_view
+from study_runs import StudyRun, stages
 
 SMALL = (
     "texts.discovery=300 texts.test=160 texts.clean=32 texts.contexts=80 neurons.draws=5 neurons.sets=8 "
     "neurons.random=6 generating.prompts=24 generating.completions=2 generating.new_tokens=8 arms.budgets=[0.03,0.1] "
     "arms.ks=[2,8] arms.random=1 arms.draws=100 arms.examples=5 arms.tune_steps=8 arms.layers=[1]"
 ).split()
-
-
-def command(folder: Path, *further: str) -> list[str]:
-    settings = [word for s in SMALL for word in ("--set", s)]
-    return [sys.executable, "-m", "microtome.cli.main", "run", "toxicity", "--out", str(folder), *settings, *further]
-
-
-def stages(folder: Path) -> list[str]:
-    try:
-        return [s["name"] for s in json.loads((folder / "record.json").read_text())["stages"]]
-    except FileNotFoundError:
-        return []
-
-
-def made(folder: Path, *further: str) -> Path:
-    done = subprocess.run(command(folder, *further), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return folder
+STUDY = StudyRun("toxicity", SMALL)
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
-    return made(tmp_path_factory.mktemp("toxicity") / "whole")
+    return STUDY.made(tmp_path_factory.mktemp("toxicity") / "whole")
 
 
 @pytest.mark.slow
@@ -90,14 +70,8 @@ def test_head_edits_leave_every_internal_reading_as_it_was_and_matched_arms_are_
 @pytest.mark.slow
 def test_killed_in_the_middle_it_ends_with_the_same_record(whole, tmp_path):
     folder = tmp_path / "killed"
-    running = subprocess.Popen(command(folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    while "match" not in stages(folder):
-        assert running.poll() is None, running.stderr.read()
-        time.sleep(0.05)
-    os.kill(running.pid, signal.SIGKILL)
-    running.communicate()
-    left = stages(folder)
-    made(folder)
+    left = STUDY.killed(folder, "match")
+    STUDY.made(folder)
     assert stages(folder)[: len(left)] == left and len(stages(folder)) == 10
     assert differences(Record.load(whole), Record.load(folder)) == []
 
@@ -105,7 +79,7 @@ def test_killed_in_the_middle_it_ends_with_the_same_record(whole, tmp_path):
 @pytest.mark.slow
 def test_planted_neurons_are_told_apart(tmp_path):
     """The reader detects and does not generate, the writer generates and does not detect; AurA damps the reader."""
-    folder = made(tmp_path / "planted", "--model", "zoo:parrot-planted", "--set", 'arms.only=["aura"]')
+    folder = STUDY.made(tmp_path / "planted", "--model", "zoo:parrot-planted", "--set", 'arms.only=["aura"]')
     record, truth = Record.load(folder), parrot_truth()
     named = {r["neuron"]: r for r in record.rows("generation")}
     reader, writer = (named[f"{s} {i[0]}"] for u in (truth.reader, truth.writer) for s, i in u.items())
@@ -170,7 +144,7 @@ def test_a_csv_of_the_users_own_is_screened_and_hostile_texts_do_no_harm(tmp_pat
     lexicon = tmp_path / "words.txt"
     lexicon.write_text("grubnak\nblorp\n")
     own = ("--csv", str(path), "--text-column", "comment", "--label-column", "rude", "--lexicon", str(lexicon))
-    folder = made(tmp_path / "csv", *own)
+    folder = STUDY.made(tmp_path / "csv", *own)
     record = Record.load(folder)
     assert "arms" not in record.tables and len(record.claims) == 3
     found = {r["texts"]: r for r in record.rows("texts")}
@@ -187,7 +161,7 @@ def test_a_file_of_prompts_adds_the_interventions_to_a_csv(tmp_path):
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("\n".join(f"{a} thinks that paul is a total" for a in "anna mary john tom kate mark".split()))
     own = ("--csv", str(path), "--text-column", "comment", "--label-column", "rude", "--lexicon", str(lexicon))
-    folder = made(tmp_path / "csv", *own, "--prompts", str(prompts), "--set", 'arms.only=["eigenshift","aura"]')
+    folder = STUDY.made(tmp_path / "csv", *own, "--prompts", str(prompts), "--set", 'arms.only=["eigenshift","aura"]')
     record = Record.load(folder)
     assert {r["family"] for r in record.rows("arms")} >= {"no-op", "eigenshift", "aura"}
     assert record.value("test_prompts") == 3
@@ -220,7 +194,7 @@ def test_bad_texts_are_refused_in_one_line_and_nothing_is_half_written(tmp_path,
     lexicon.write_text("grubnak\n")
     own = ["--csv", str(path), "--label-column", "rude", "--lexicon", str(lexicon)]
     own += [] if "--text-column" in further else ["--text-column", "comment"]
-    done = subprocess.run(command(tmp_path / "r", *own, *further), capture_output=True, text=True)
+    done = STUDY.ran(tmp_path / "r", *own, *further)
     line = done.stderr.replace("\n", " ")
     assert done.returncode != 0 and "Traceback" not in done.stderr
     assert said in line

@@ -69,12 +69,13 @@ def panel(view: View, data: Columns, *, columns: int = 3, room: int = 90) -> tup
 
 
 def faceted(
-    view: View, data: Columns, chart: Shape, rows: list[dict], columns: int, *, own_x: bool = False
+    view: View, data: Columns, chart: Shape, rows: list[dict], columns: int, *, own_x: bool = False, own_y: bool = False
 ) -> alt.TopLevelMixin:
-    """Return a chart with its data, split in panels where the view encodes a facet; `own_x`: each with its own x."""
+    """Return a chart with its data, split in panels where the view encodes a facet; `own_x`, `own_y`: of each panel."""
     if "facet" not in view.encodings:
         return chart.properties(data=as_data(rows))
     header = alt.Header(title=None, labelAnchor="start")
     split = alt.Facet(field="facet", type="nominal", sort=data.values("facet"), header=header)
     panels = chart.facet(split, data=as_data(rows), columns=columns).resolve_axis(x="independent", y="independent")
-    return panels.resolve_scale(x="independent") if own_x else panels
+    own = {axis: "independent" for axis, wanted in (("x", own_x), ("y", own_y)) if wanted}
+    return panels.resolve_scale(**own) if own else panels

@@ -42,8 +42,18 @@ def _draw(view: View, data: Columns) -> alt.TopLevelMixin:
     layers.append(span.encode(x=_along(view, "low", width), x2="high:Q", color=colour))
     dot = base.mark_point(filled=True, size=85, opacity=1).encode(x=_along(view, "value", width), color=colour)
     layers.append(dot.encode(tooltip=channel_tips(view, KIND, data)))
-    sized = alt.layer(*layers).properties(width=width, height=max(60, step * len(groups)))
-    return faceted(view, data, sized, data.rows, columns)
+    own = _differ(view, data)  # a panel is as high as its own groups
+    height = {"step": step, "for": "position"} if own else max(60, step * len(groups))
+    sized = alt.layer(*layers).properties(width=width, height=height)
+    return faceted(view, data, sized, data.rows, columns, own_y=own)
+
+
+def _differ(view: View, data: Columns) -> bool:
+    """Whether panels hold different groups."""
+    if "facet" not in view.encodings:
+        return False
+    held = {facet: frozenset(r["group"] for r in data.rows if r["facet"] == facet) for facet in data.values("facet")}
+    return len(set(held.values())) > 1
 
 
 def _along(view: View, channel: str, width: int) -> alt.X:
