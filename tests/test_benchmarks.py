@@ -1,5 +1,6 @@
 """The benchmarks' arithmetic: rows, report, refusals, and that our numbers are the plain hooks' on the tiny model."""
 
+import ast
 import importlib
 import sys
 from dataclasses import replace
@@ -135,6 +136,15 @@ def test_every_goal_belongs_to_a_bench_and_every_bench_has_a_function():
 
 
 # -- refusals
+
+
+def test_what_every_tools_worker_reads_needs_no_more_than_every_tool_brings():
+    home = Path(benches.__file__).parent
+    for path in (*home.glob("*.py"), *home.glob("peers/plain*.py")):
+        lines = ast.parse(path.read_text()).body
+        roots = {a.name.split(".")[0] for line in lines if isinstance(line, ast.Import) for a in line.names}
+        roots |= {line.module.split(".")[0] for line in lines if isinstance(line, ast.ImportFrom)}
+        assert roots - set(sys.stdlib_module_names) <= {"benchmarks", "torch", "transformers", "numpy"}, path
 
 
 def test_a_busy_machine_is_refused_and_a_quiet_or_unknown_one_is_not():

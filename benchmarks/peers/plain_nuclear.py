@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.optimize import least_squares
 from torch import Tensor, nn
 
 __all__ = ["EPOCHS", "Plan", "Rows", "fit", "helix", "made_helix", "made_rows"]
@@ -103,6 +102,8 @@ def made_helix(rows: int) -> tuple[np.ndarray, np.ndarray]:
 
 def helix(n: np.ndarray, x: np.ndarray, starts: int) -> np.ndarray:
     """Return the curve of least squares, [rows, 3]: every parameter searched, from several periods."""
+    from scipy.optimize import least_squares  # not in every peer's environment, whose workers read this module too
+
     s, k = (n - n.mean()) / n.std(), x.shape[1]
 
     def curve(p: np.ndarray) -> np.ndarray:
