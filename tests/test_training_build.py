@@ -303,8 +303,8 @@ def test_bytes_that_are_not_text_are_counted_and_left_out(tmp_path):
 def test_corpora_that_are_not_on_this_disk_are_told_apart_by_name(tmp_path):
     (tmp_path / "held").mkdir()
     (tmp_path / "held/en.txt").write_text("evaluation text\n")
-    plan = lambda path: replace(recipe(path).corpus, evaluation=(str(tmp_path / "held"),))  # noqa: E731
-    one, two = (corpus_stage.origins(plan(path)) for path in ("hf:one", "hf:two"))
+    plans = (replace(recipe(path).corpus, evaluation=(str(tmp_path / "held"),)) for path in ("hf:one", "hf:two"))
+    one, two = map(corpus_stage.origins, plans)
     assert one["path"] != two["path"] and one["evaluation"] == two["evaluation"] != [str(tmp_path / "held")]
 
 

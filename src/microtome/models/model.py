@@ -163,7 +163,7 @@ class Model:
         self.refuse_unknown(ids)
         pad = getattr(self.tokenizer, "pad_token_id", None) or 0
         if self._entries is None or pad < self._entries:
-            ids = ids.masked_fill_(~mask, pad)
+            ids.masked_fill_(~mask, pad)
         ids, mask = ids.to(self.device), mask.to(self.device)
         inputs = {"input_ids": ids}
         if "attention_mask" in self.accepts:

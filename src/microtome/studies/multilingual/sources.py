@@ -17,6 +17,7 @@ from microtome.training.build.recipe import SAMPLE, BuildRecipe, load_recipe
 
 __all__ = ["load_model", "parallel_source", "parallel_text", "questions_of", "recipe_of"]
 
+_PARALLEL = "parallel"  # folder in a corpus: aligned texts, never trained on
 _EMBEDDED = 2000  # parallel sentences of the embedded sample
 _TO_CUT = 12  # sentences for each that is cut in two: it must be long enough in all languages
 _FILES = {"xcopa": "xcopa", "winograd": "crosslingual_winograd.tsv"}
@@ -31,7 +32,7 @@ def parallel_source(config: MultilingualConfig) -> tuple[str, Sequence[str]]:
     Args:
         config: the study's configuration.
     """
-    beside = Path(config.corpus) / "parallel"
+    beside = Path(config.corpus) / _PARALLEL
     of_corpus = config.corpus and (config.model == BUILT or config.thesis.seeds)
     if not config.parallel and of_corpus and beside.is_dir():
         files = parallel_files(beside)
@@ -110,7 +111,7 @@ def recipe_of(config: MultilingualConfig) -> BuildRecipe:
             raise DataError(
                 f"Recipe '{found.name}' reads a corpus, found none at '{corpus.path}'; give --corpus FOLDER."
             )
-        held = Path(corpus.path) / "parallel"
+        held = Path(corpus.path) / _PARALLEL
         evaluation = [config.parallel] if config.parallel else [str(held)] if held.is_dir() else []
         corpus = replace(corpus, evaluation=tuple(dict.fromkeys([*corpus.evaluation, *evaluation])))
     return replace(found, corpus=corpus, seed=found.seed + config.seed)

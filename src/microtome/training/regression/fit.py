@@ -3,10 +3,11 @@
     loss_s = sum over the batch of seed s of w (prediction - value)^2 / sum of w          (its gradient: `Slopes`)
 
 Every seed has its own first weights, its own order of rows and its own clipped gradient, drawn from its number alone,
-so a seed learns the same whichever others are beside it. What is judged, and kept at its best, is a running mean of the
-weights (arXiv 1803.05407 has why: it lies in the middle of what single updates jump around in). A seed whose held-out
-error has not fallen for `patience` epochs leaves the batch; without held-out rows the last weights are kept. The rate
-rises over the first epochs and falls as a cosine over those planned.
+so a seed learns the same, to rounding, whichever others are beside it and however many threads share them. What is
+judged, and kept at its best, is a running mean of the weights (arXiv 1803.05407 has why: it lies in the middle of what
+single updates jump around in). A seed whose held-out error has not fallen for `patience` epochs leaves the batch;
+without held-out rows the last weights are kept. The rate rises over the first epochs and falls as a cosine over those
+planned.
 """
 
 import logging
